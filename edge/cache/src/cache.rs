@@ -1,0 +1,138 @@
+//! One cache, shared by all threads of a process.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use http::header::HeaderName;
+
+use crate::answer::status::Identity;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::flights::{Flights, Ledger};
+use crate::key::Key;
+use crate::policy::vary;
+use crate::store::Store;
+
+/// A shared HTTP cache. Clones are the same cache. Give every worker thread one; see [`fetch`](crate::fetch).
+#[derive(Clone)]
+pub struct Cache {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) identity: Identity,
+    pub(crate) store: Store,
+    pub(crate) flights: Flights,
+    pub(crate) ledger: Arc<Ledger>,
+    hints: moka::sync::Cache<Key, Arc<Hint>>,
+}
+
+/// How many keys the cache remembers something about besides stored responses.
+const MAX_HINTS: u64 = 65_536;
+
+/// What the last response for a key tells about the next one.
+#[derive(Debug, Clone, Default)]
+struct Hint {
+    /// The fields in its `Vary`: requests that differ in them are not collapsed.
+    vary: Arc<[HeaderName]>,
+    /// It could not be shared: until then requests are not collapsed.
+    pass_until: Option<SystemTime>,
+}
+
+impl Cache {
+    /// A cache on the machine's clock.
+    pub fn new(config: Config) -> Self {
+        Self::with_clock(config, Arc::new(SystemClock))
+    }
+
+    /// A cache on a clock of the caller's.
+    pub fn with_clock(config: Config, clock: Arc<dyn Clock>) -> Self {
+        let store = Store::new(&config);
+        let hints = moka::sync::Cache::new(MAX_HINTS);
+        let identity = Identity::new(&config.identity);
+        let ledger = Arc::new(Ledger::default());
+        let flights = Flights::new(config.max_fills, Arc::clone(&ledger));
+        Self { shared: Arc::new(Shared { config, clock, identity, store, flights, ledger, hints }) }
+    }
+
+    /// Removes everything stored under the key's URI, whatever its parts and variants; what is arriving for it is not
+    /// stored. Whether something was stored.
+    pub fn purge(&self, key: &Key) -> bool {
+        self.shared.invalidate(key)
+    }
+
+    /// URIs with stored responses, about; exact after [`Cache::run_pending`].
+    pub fn entries(&self) -> u64 {
+        self.shared.store.entries()
+    }
+
+    /// Bytes of stored responses, about; exact after [`Cache::run_pending`].
+    pub fn bytes(&self) -> u64 {
+        self.shared.store.bytes()
+    }
+
+    /// Bytes of bodies that are arriving, or that slow followers still read.
+    pub fn fill_bytes(&self) -> u64 {
+        self.shared.ledger.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Origin requests under way that others can share.
+    pub fn fills(&self) -> usize {
+        self.shared.ledger.fills.load(Ordering::Relaxed)
+    }
+
+    /// Does what the store put off: evictions and counts. It also happens in passing on look-ups; an idle process calls
+    /// this now and then to give memory back.
+    pub fn run_pending(&self) {
+        self.shared.store.run_pending();
+        self.shared.hints.run_pending_tasks();
+    }
+}
+
+impl Shared {
+    pub(crate) fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
+    /// RFC 9111 section 4.4. In this order: a fill that ends in between finds itself revoked.
+    pub(crate) fn invalidate(&self, key: &Key) -> bool {
+        self.flights.revoke(key.uri());
+        self.store.remove_uri(key.uri())
+    }
+
+    /// Whether the last answer for the key could not be shared, so that waiting for the next one is in vain.
+    pub(crate) fn passes(&self, key: &Key) -> bool {
+        let hint = self.hints.get(key);
+        hint.and_then(|hint| hint.pass_until).is_some_and(|until| self.now() < until)
+    }
+
+    /// The fields that answers for the key varied by.
+    pub(crate) fn vary(&self, key: &Key) -> Arc<[HeaderName]> {
+        self.hints.get(key).map(|hint| Arc::clone(&hint.vary)).unwrap_or_default()
+    }
+
+    /// Remembers that an answer for the key could not be shared.
+    pub(crate) fn note_unshared(&self, key: &Key, headers: &HeaderMap) {
+        let pass_until = self.now().checked_add(self.config.pass_for);
+        let vary = vary::names(headers).unwrap_or_default().into();
+        self.hints.insert(key.clone(), Arc::new(Hint { vary, pass_until }));
+    }
+
+    /// Remembers what a shared answer for the key varies by.
+    pub(crate) fn note_shared(&self, key: &Key, names: impl Iterator<Item = HeaderName>) {
+        let vary: Arc<[HeaderName]> = names.collect();
+        match self.hints.get(key) {
+            None if vary.is_empty() => {}
+            Some(hint) if hint.vary == vary && hint.pass_until.is_none() => {}
+            _ => self.hints.insert(key.clone(), Arc::new(Hint { vary, pass_until: None })),
+        }
+    }
+
+    pub(crate) fn follower_wait(&self) -> Duration {
+        self.config.follower_wait
+    }
+}

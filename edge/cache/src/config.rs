@@ -1,0 +1,59 @@
+//! What a cache can be told.
+
+use std::time::Duration;
+
+use crate::policy::Rules;
+
+/// Limits and choices of one [`Cache`](crate::Cache). Every field has a default that suits a PoP.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The name of this cache in `Cache-Status` (RFC 9211 section 2), e.g. `lhr`. Characters that a structured field
+    /// string cannot carry are replaced by `_`. Default: `skerry`.
+    pub identity: String,
+    /// Most bytes of stored responses, heads and bookkeeping included. Default: 256 MiB.
+    pub capacity_bytes: u64,
+    /// The longest body that is stored; longer ones stream through. Never more than an eighth of
+    /// [`capacity_bytes`](Self::capacity_bytes), so that one object can't sweep the store. Default: 16 MiB.
+    pub max_object_bytes: u64,
+    /// Most bytes held by bodies that are still arriving, all together. Past it a new chunk turns its fill into a
+    /// pass-through. Default: 128 MiB.
+    pub fill_capacity_bytes: u64,
+    /// Most origin requests that are shared at a time; past it requests go to the origin unshared and unstored.
+    /// Default: 8,192.
+    pub max_fills: usize,
+    /// Most variants (`Vary`, [`Key`](crate::Key) parts) under one URI; the least recently stored goes first. Default: 64.
+    pub max_variants: usize,
+    /// For how long requests are not collapsed after an answer that could not be shared ("hit-for-pass"). They are
+    /// still stored when they turn out storable. Default: 10 s.
+    pub pass_for: Duration,
+    /// How long a follower waits for the head of the response before it asks the origin itself. Default: 10 s.
+    pub follower_wait: Duration,
+    /// How long a fill waits for the next bytes of a body before it is given up. Default: 30 s.
+    pub fill_idle: Duration,
+    /// The choices that RFC 9111 leaves to a cache.
+    pub rules: Rules,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            identity: "skerry".to_owned(),
+            capacity_bytes: 256 << 20,
+            max_object_bytes: 16 << 20,
+            fill_capacity_bytes: 128 << 20,
+            max_fills: 8192,
+            max_variants: 64,
+            pass_for: Duration::from_secs(10),
+            follower_wait: Duration::from_secs(10),
+            fill_idle: Duration::from_secs(30),
+            rules: Rules::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The longest body that is really stored: [`max_object_bytes`](Self::max_object_bytes) within an eighth of the store.
+    pub(crate) fn object_limit(&self) -> u64 {
+        self.max_object_bytes.min(self.capacity_bytes / 8)
+    }
+}

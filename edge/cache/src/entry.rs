@@ -1,0 +1,259 @@
+//! A stored response.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{AGE, CONTENT_LENGTH, DATE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode, response};
+
+use crate::key::Key;
+use crate::policy::storing::{self, Candidate};
+use crate::policy::vary::{self, Selector};
+use crate::policy::{Control, Demand, Exchange, NotStored, Reuse, Rules, freshness, reuse, validation};
+
+/// The head of a response that may be stored, and everything about it that is computed once.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
+    /// Without what must not be stored, and without `Age`; with a `Date`.
+    pub(crate) headers: HeaderMap,
+    pub(crate) control: Control,
+    /// Which requests it answers: what `Vary` names, and the parts of the key.
+    pub(crate) selectors: Box<[Selector]>,
+    pub(crate) key: Key,
+    pub(crate) received: SystemTime,
+    pub(crate) initial_age: Duration,
+    pub(crate) lifetime: Duration,
+    /// `Content-Length`, or the length of the stored body.
+    pub(crate) length: Option<u64>,
+}
+
+impl Head {
+    /// The head of a response as it would be stored, or why it must not be.
+    pub(crate) fn admit(
+        key: &Key,
+        request: &Parts,
+        demand: &Demand,
+        response: &response::Parts,
+        exchange: Exchange,
+        rules: &Rules,
+    ) -> Result<Self, NotStored> {
+        let control = Control::of_response(&response.headers);
+        let lifetime = freshness::lifetime(response.status, &response.headers, &control, exchange, rules);
+        storing::storable(Candidate {
+            method: &request.method,
+            request: &request.headers,
+            demand,
+            status: response.status,
+            response: &response.headers,
+            control: &control,
+            lifetime,
+        })?;
+        let initial_age = freshness::initial_age(&response.headers, exchange);
+        let names = vary::names(&response.headers).ok_or(NotStored::Vary)?;
+        let mut headers = response.headers.clone();
+        storing::strip_unstored(&mut headers, &control);
+        headers.remove(AGE);
+        // RFC 9110 section 6.6.1: what has no Date gets the time it arrived.
+        if !headers.contains_key(DATE)
+            && let Ok(now) = HeaderValue::from_str(&httpdate::fmt_http_date(in_range(exchange.received)))
+        {
+            headers.insert(DATE, now);
+        }
+        let length = storing::content_length(&headers).map_err(|storing::Contradiction| NotStored::Framing)?;
+        let selectors = vary::selectors(&names, &request.headers);
+        let received = exchange.received;
+        Ok(Self {
+            status: response.status,
+            headers,
+            control,
+            selectors,
+            key: key.clone(),
+            received,
+            initial_age,
+            lifetime,
+            length,
+        })
+    }
+
+    /// The head brought up to date by a 304 or a HEAD response (RFC 9111 section 3.2), or why it must not be kept.
+    /// The body's length is unchanged whatever the new head says.
+    pub(crate) fn freshen(
+        &self,
+        request: &Parts,
+        new: &HeaderMap,
+        exchange: Exchange,
+        rules: &Rules,
+    ) -> (Self, Result<(), NotStored>) {
+        let mut response = response::Response::new(()).into_parts().0;
+        response.status = self.status;
+        let control = Control::of_response(&merged_control(&self.headers, new));
+        response.headers = validation::freshened(&self.headers, new, &control);
+        if let Some(age) = new.get(AGE) {
+            response.headers.insert(AGE, age.clone());
+        }
+        if !new.contains_key(DATE) {
+            // The old Date would make what was just confirmed look old.
+            response.headers.remove(DATE);
+        }
+        let get = {
+            let mut get = request.clone();
+            get.method = http::Method::GET;
+            get
+        };
+        match Self::admit(&self.key, &get, &Demand::default(), &response, exchange, rules) {
+            Ok(head) => (head, Ok(())),
+            Err(reason) => {
+                response.headers.remove(AGE);
+                let head = Self {
+                    status: self.status,
+                    headers: response.headers,
+                    control,
+                    selectors: self.selectors.clone(),
+                    key: self.key.clone(),
+                    received: exchange.received,
+                    initial_age: Duration::ZERO,
+                    lifetime: Duration::ZERO,
+                    length: self.length,
+                };
+                (head, Err(reason))
+            }
+        }
+    }
+
+    /// The same head with the length of the body that arrived.
+    pub(crate) fn with_length(&self, length: u64) -> Self {
+        let mut headers = self.headers.clone();
+        if self.status != StatusCode::NO_CONTENT {
+            headers.insert(CONTENT_LENGTH, length.into());
+        }
+        Self {
+            status: self.status,
+            headers,
+            control: self.control.clone(),
+            selectors: self.selectors.clone(),
+            key: self.key.clone(),
+            received: self.received,
+            initial_age: self.initial_age,
+            lifetime: self.lifetime,
+            length: Some(length),
+        }
+    }
+
+    /// current_age (RFC 9111 section 4.2.3).
+    pub(crate) fn age(&self, now: SystemTime) -> Duration {
+        freshness::current_age(self.initial_age, self.received, now)
+    }
+
+    /// What may be done with it now.
+    pub(crate) fn reuse(&self, demand: &Demand, now: SystemTime) -> Reuse {
+        reuse::reuse(&self.control, self.lifetime, self.age(now), demand)
+    }
+
+    /// Whether it may be sent without a question to the origin.
+    pub(crate) fn sendable(&self, demand: &Demand, now: SystemTime) -> bool {
+        matches!(self.reuse(demand, now), Reuse::Fresh | Reuse::StaleWhileRevalidate | Reuse::StaleAccepted)
+    }
+
+    /// Whether it may be sent because the origin failed.
+    pub(crate) fn sendable_on_error(&self, now: SystemTime, rules: &Rules) -> bool {
+        reuse::stale_on_error(&self.control, self.lifetime, self.age(now), rules)
+    }
+
+    /// Whether it answers this request (RFC 9111 section 4.1).
+    pub(crate) fn answers(&self, key: &Key, request: &HeaderMap) -> bool {
+        self.key.parts() == key.parts() && vary::matches(&self.selectors, request)
+    }
+
+    /// Seconds of freshness that are left; negative when stale (RFC 9211 section 2.4).
+    pub(crate) fn ttl(&self, now: SystemTime) -> i64 {
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        seconds(self.lifetime).saturating_sub(seconds(self.age(now)))
+    }
+
+    fn weight(&self) -> u64 {
+        let fields: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
+        let selectors: usize =
+            self.selectors.iter().map(|s| 64 + s.value.as_ref().map_or(0, |value| value.len())).sum();
+        (fields + selectors + self.key.uri().len() + 512) as u64
+    }
+}
+
+/// The directives after an update are those of the header after it.
+fn merged_control(stored: &HeaderMap, new: &HeaderMap) -> HeaderMap {
+    validation::freshened(stored, new, &Control::default())
+}
+
+/// HTTP-date spans the years 1970 to 9999; a clock outside of them must not panic the formatter.
+fn in_range(time: SystemTime) -> SystemTime {
+    const YEAR_9999: Duration = Duration::from_secs(253_402_300_799);
+    time.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + YEAR_9999)
+}
+
+/// A stored response: a head and a whole body.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) head: Arc<Head>,
+    pub(crate) body: StoredBody,
+}
+
+impl Entry {
+    /// About how many bytes it takes.
+    pub(crate) fn weight(&self) -> u64 {
+        self.head.weight() + self.body.length
+    }
+}
+
+/// A whole body in blocks of [`BLOCK`] bytes; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredBody {
+    pub(crate) blocks: Arc<[Bytes]>,
+    pub(crate) length: u64,
+}
+
+/// Small enough that copying one does not hold up a worker, large enough that a block costs nothing to send.
+const BLOCK: usize = 1 << 20;
+
+impl StoredBody {
+    /// Copies what arrived into blocks of exactly the size needed: chunks are slices of larger network buffers, and
+    /// would keep those alive.
+    pub(crate) async fn copy(chunks: &[Bytes]) -> Self {
+        let length: usize = chunks.iter().map(Bytes::len).sum();
+        let mut blocks = Vec::with_capacity(length.div_ceil(BLOCK));
+        let mut left = length;
+        let mut block = BytesMut::with_capacity(left.min(BLOCK));
+        for chunk in chunks {
+            let mut chunk = &chunk[..];
+            while !chunk.is_empty() {
+                let room = left.min(BLOCK) - block.len();
+                let (taken, rest) = chunk.split_at(room.min(chunk.len()));
+                block.extend_from_slice(taken);
+                chunk = rest;
+                if block.len() == left.min(BLOCK) {
+                    left -= block.len();
+                    blocks.push(std::mem::replace(&mut block, BytesMut::with_capacity(left.min(BLOCK))).freeze());
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        Self { blocks: blocks.into(), length: length as u64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_copied_whole_whatever_its_chunks_are() {
+        for (count, size) in [(0, 0), (1, 1), (3, 7), (5, BLOCK), (4, BLOCK / 2), (3, BLOCK + 1), (1, 3 * BLOCK + 5)] {
+            let chunks: Vec<_> = (0..count).map(|i| Bytes::from(vec![i as u8; size])).collect();
+            let body = StoredBody::copy(&chunks).await;
+            assert_eq!(body.blocks.concat(), chunks.concat());
+            assert_eq!(body.length as usize, count * size);
+            assert!(body.blocks.iter().all(|block| !block.is_empty() && block.len() <= BLOCK));
+        }
+    }
+}

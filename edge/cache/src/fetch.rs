@@ -1,0 +1,258 @@
+//! The request path: from a request head to a response.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+
+use crate::answer::status::Fwd;
+use crate::body::{Body, OriginBody};
+use crate::cache::{Cache, Shared};
+use crate::entry::Entry;
+use crate::failure::{FailureKind, OriginFailure};
+use crate::fill::{Awaiting, Fill, Verdict};
+use crate::flights::Entered;
+use crate::key::Key;
+use crate::outcome::{Bypass, Outcome};
+use crate::policy::{Demand, Reuse, list, validation};
+use crate::store::Found;
+
+mod bypass;
+mod lead;
+mod reply;
+
+/// The way to the origin, boxed so that the path below is compiled once.
+type OriginCall = Box<dyn FnOnce(Parts) -> BoxFuture<'static, Result<Response<OriginBody>, OriginFailure>> + Send>;
+
+/// How many leaders a follower sees fail before it takes the failure for its own. One retry tells a broken connection
+/// from a broken origin; more would let clients queue up behind an origin that is down.
+const MAX_FAILED_LEADERS: u32 = 2;
+
+/// Answers a request from the cache, or from the origin through the cache.
+///
+/// `origin` is called at most once, with the request as it is to be sent: for a response that may be stored that is
+/// without `Range` and conditions (the cache answers those), and with its own conditions when it validates a stored
+/// response. It runs in a task of its own that goes on when the caller loses interest; the request's extensions are
+/// passed on. A request with a body is passed on as it is: the body is the closure's.
+///
+/// The key is [`Key::of_request`]. The response carries an [`Outcome`] in its extensions, and a member of
+/// `Cache-Status`. Trailers are kept only where the response is not shared.
+///
+/// # Errors
+///
+/// [`OriginFailure`] when the origin gave no response, and nothing stored may be sent instead. A response that breaks off
+/// later ends its body with an error.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime with time enabled.
+pub async fn fetch<O, F>(cache: &Cache, request: Parts, origin: O) -> Result<Response<Body>, OriginFailure>
+where
+    O: FnOnce(Parts) -> F + Send + 'static,
+    F: Future<Output = Result<Response<OriginBody>, OriginFailure>> + Send + 'static,
+{
+    let shared = &cache.shared;
+    let call = move |parts| -> BoxFuture<'static, _> { Box::pin(origin(parts)) };
+    match lookup(shared, &request) {
+        Lookup::Answer(response) => Ok(response),
+        Lookup::Bypass(reason, key) => bypass::pass(shared, request, Box::new(call), reason, key).await,
+        Lookup::Stale(question, response) => {
+            revalidate(shared, question, &request, Box::new(call));
+            Ok(response)
+        }
+        Lookup::Ask(question) => ask(shared, question, request, Box::new(call)).await,
+    }
+}
+
+/// What a look-up decides.
+enum Lookup {
+    /// Send this; the origin is not asked.
+    Answer(Response<Body>),
+    /// Send this, and ask the origin behind the client's back.
+    Stale(Question, Response<Body>),
+    /// Ask the origin.
+    Ask(Question),
+    /// None of the cache's business.
+    Bypass(Bypass, Option<Key>),
+}
+
+/// What the origin is to be asked, and why.
+#[derive(Clone)]
+struct Question {
+    key: Key,
+    demand: Demand,
+    /// The stored response that can't be sent as it is.
+    stored: Option<Arc<Entry>>,
+    fwd: Fwd,
+}
+
+fn lookup(shared: &Shared, request: &Parts) -> Lookup {
+    let key = Key::of_request(request);
+    if let Some(reason) = not_ours(request) {
+        return Lookup::Bypass(reason, key);
+    }
+    let Some(key) = key else { return Lookup::Bypass(Bypass::NoHost, None) };
+    let demand = Demand::of_request(&request.headers, shared.config.rules.client_control);
+    let now = shared.now();
+    let (stored, fwd) = match shared.store.lookup(&key, &request.headers) {
+        Found::Entry(entry) => {
+            let fwd = match entry.head.reuse(&demand, now) {
+                Reuse::Fresh => return Lookup::Answer(reply::hit(shared, request, &entry, now)),
+                Reuse::StaleAccepted => return Lookup::Answer(reply::stale(shared, request, &entry, now, "max-stale")),
+                Reuse::StaleWhileRevalidate => {
+                    let response = reply::stale(shared, request, &entry, now, "stale-while-revalidate");
+                    return Lookup::Stale(Question { key, demand, stored: Some(entry), fwd: Fwd::Stale }, response);
+                }
+                Reuse::Stale => Fwd::Stale,
+                Reuse::Unvalidated if demand.no_cache || demand.max_age.is_some() || demand.min_fresh.is_some() => {
+                    Fwd::Request
+                }
+                Reuse::Unvalidated => Fwd::Stale,
+            };
+            (Some(entry), fwd)
+        }
+        Found::OtherVariants => (None, Fwd::VaryMiss),
+        Found::Nothing => (None, Fwd::UriMiss),
+    };
+    if demand.only_if_cached {
+        return Lookup::Answer(reply::only_if_cached(shared));
+    }
+    if request.method == Method::HEAD {
+        return Lookup::Bypass(Bypass::Head, Some(key));
+    }
+    Lookup::Ask(Question { key, demand, stored, fwd })
+}
+
+/// Why a request is not looked up at all.
+fn not_ours(request: &Parts) -> Option<Bypass> {
+    if request.method != Method::GET && request.method != Method::HEAD {
+        return Some(Bypass::Method);
+    }
+    let headers = &request.headers;
+    let empty = headers.get(CONTENT_LENGTH).is_none_or(|length| length.as_bytes() == b"0");
+    if !empty || headers.contains_key(TRANSFER_ENCODING) {
+        return Some(Bypass::RequestBody);
+    }
+    // Only for WebSocket is the upgrade the point of the request; others may be ignored (RFC 9110 section 7.8).
+    let websocket = |protocol: &[u8]| protocol.eq_ignore_ascii_case(b"websocket");
+    (headers.contains_key(UPGRADE) && list::members(headers, &UPGRADE).any(websocket)).then_some(Bypass::Upgrade)
+}
+
+/// Asks the origin, or shares the answer to somebody else's question.
+async fn ask(
+    shared: &Arc<Shared>,
+    mut question: Question,
+    request: Parts,
+    call: OriginCall,
+) -> Result<Response<Body>, OriginFailure> {
+    let mut failed_leaders = 0;
+    loop {
+        if shared.passes(&question.key) && question.stored.is_none() && validation::is_conditional(&request.headers) {
+            return bypass::pass(shared, request, call, Bypass::HitForPass, Some(question.key)).await;
+        }
+        if goes_alone(shared, &question, &request) {
+            return lead::alone(shared, question, request, call).await;
+        }
+        let vary = shared.vary(&question.key);
+        let fill = match shared.flights.enter(&question.key, &request.headers, &vary) {
+            Entered::Full => return bypass::pass(shared, request, call, Bypass::Overload, Some(question.key)).await,
+            Entered::Lead(fill) => return take_off(shared, fill, question, request, call).await,
+            Entered::Follow(fill) => fill,
+        };
+        let verdict = tokio::time::timeout(shared.follower_wait(), Awaiting::new(Arc::clone(&fill))).await;
+        let now = shared.now();
+        match verdict {
+            Ok(Verdict::Arriving(head))
+                if head.answers(&question.key, &request.headers) && head.sendable(&question.demand, now) =>
+            {
+                return Ok(reply::follow(shared, fill, head, request, call, question.fwd, now));
+            }
+            Ok(Verdict::Confirmed(entry))
+                if entry.head.answers(&question.key, &request.headers)
+                    && entry.head.sendable(&question.demand, now) =>
+            {
+                return Ok(reply::confirmed_for_others(shared, &request, &entry, question.fwd, now));
+            }
+            Ok(Verdict::Failed { failure, status }) => {
+                if let Some(response) = stale_on_error(shared, &request, &question, status, now) {
+                    return Ok(response);
+                }
+                failed_leaders += 1;
+                match failure {
+                    Some(failure) if failed_leaders >= MAX_FAILED_LEADERS => return Err(failure),
+                    Some(_) => {}
+                    None => return lead::alone(shared, question, request, call).await,
+                }
+            }
+            _ => return lead::alone(shared, question, request, call).await,
+        }
+        // The store may have changed while this request waited.
+        match lookup(shared, &request) {
+            Lookup::Answer(response) | Lookup::Stale(_, response) => return Ok(response),
+            Lookup::Ask(anew) => question = anew,
+            Lookup::Bypass(reason, key) => return bypass::pass(shared, request, call, reason, key).await,
+        }
+    }
+}
+
+/// Whether nobody else may wait for the answer, or nobody would have anything of it.
+fn goes_alone(shared: &Shared, question: &Question, request: &Parts) -> bool {
+    request.headers.contains_key(AUTHORIZATION) || question.demand.no_store || shared.passes(&question.key)
+}
+
+/// Leads a fill, unless the answer came into the store between the look-up and now.
+async fn take_off(
+    shared: &Arc<Shared>,
+    fill: Arc<Fill>,
+    question: Question,
+    request: Parts,
+    call: OriginCall,
+) -> Result<Response<Body>, OriginFailure> {
+    let guard = lead::Guard::new(shared, fill);
+    let question = match lookup(shared, &request) {
+        Lookup::Answer(response) | Lookup::Stale(_, response) => return Ok(response),
+        Lookup::Ask(anew) => anew,
+        Lookup::Bypass(..) => question,
+    };
+    let (answer, answered) = oneshot::channel();
+    tokio::spawn(lead::run(guard, question.clone(), request.clone(), call, Some(answer)));
+    let Ok(settlement) = answered.await else {
+        return Err(OriginFailure::new(FailureKind::Abandoned, "the task that asked the origin was dropped"));
+    };
+    lead::respond(shared, &question, &request, settlement)
+}
+
+/// Asks the origin without anybody waiting, unless somebody already does (RFC 5861 section 3).
+fn revalidate(shared: &Arc<Shared>, question: Question, request: &Parts, call: OriginCall) {
+    let vary = shared.vary(&question.key);
+    if let Entered::Lead(fill) = shared.flights.enter(&question.key, &request.headers, &vary) {
+        let guard = lead::Guard::new(shared, fill);
+        let mut request = request.clone();
+        request.method = Method::GET;
+        tokio::spawn(lead::run(guard, question, request, call, None));
+    }
+}
+
+/// The stored response in place of an error, where it may be sent (RFC 5861 section 4).
+fn stale_on_error(
+    shared: &Shared,
+    request: &Parts,
+    question: &Question,
+    status: Option<StatusCode>,
+    now: SystemTime,
+) -> Option<Response<Body>> {
+    let entry = question.stored.as_ref()?;
+    let allowed = entry.head.sendable_on_error(now, &shared.config.rules);
+    allowed.then(|| reply::stale_if_error(shared, request, entry, status, now))
+}
+
+/// Puts the outcome where the caller finds it.
+fn tagged(mut response: Response<Body>, outcome: Outcome) -> Response<Body> {
+    response.extensions_mut().insert(outcome);
+    response
+}

@@ -1,0 +1,83 @@
+//! Requests that go to the origin as they are, and what their answers do to the store.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Method, Response, StatusCode, response};
+
+use super::{OriginCall, reply, tagged};
+use crate::answer::Part;
+use crate::answer::status::{self, Fwd, Member};
+use crate::body::Body;
+use crate::cache::Shared;
+use crate::entry::Entry;
+use crate::failure::OriginFailure;
+use crate::key::Key;
+use crate::outcome::{Bypass, Outcome};
+use crate::policy::{Exchange, invalidation, storing, validation};
+use crate::store::Found;
+
+/// Passes a request on. A successful unsafe one invalidates (RFC 9111 section 4.4); a HEAD one brings a stored GET
+/// response up to date, or removes it (section 4.3.5).
+pub(super) async fn pass(
+    shared: &Arc<Shared>,
+    request: Parts,
+    call: OriginCall,
+    reason: Bypass,
+    key: Option<Key>,
+) -> Result<Response<Body>, OriginFailure> {
+    let requested = shared.now();
+    let response = call(request.clone()).await?;
+    let (mut head, body) = response.into_parts();
+    if let Some(key) = &key {
+        if invalidation::is_unsafe(&request.method) && invalidation::succeeded(head.status) {
+            invalidate(shared, key, &head);
+        }
+        if reason == Bypass::Head {
+            let exchange = Exchange { requested, received: shared.now() };
+            update_from_head(shared, key, &request, &head, exchange);
+        }
+    }
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        storing::strip_connection(&mut head.headers);
+    }
+    let fwd = if reason == Bypass::Method { Fwd::Method } else { Fwd::Bypass };
+    let member =
+        Member { fwd: Some(fwd), fwd_status: Some(head.status), detail: Some(reason.as_str()), ..Member::default() };
+    status::append(&mut head.headers, &shared.identity, member);
+    let mut response = reply::build(head.status, head.headers, Body::origin(body, Part::Whole));
+    // An upgraded connection, and whatever else the caller's client attached, is the caller's.
+    *response.extensions_mut() = head.extensions;
+    Ok(tagged(response, Outcome::Bypass(reason)))
+}
+
+fn invalidate(shared: &Shared, key: &Key, response: &response::Parts) {
+    shared.invalidate(key);
+    for uri in invalidation::also_invalidated(key.uri(), &response.headers) {
+        if let Some(key) = Key::of_uri(&uri) {
+            shared.invalidate(&key);
+        }
+    }
+}
+
+fn update_from_head(shared: &Shared, key: &Key, request: &Parts, response: &response::Parts, exchange: Exchange) {
+    if response.status != StatusCode::OK {
+        return;
+    }
+    let Found::Entry(entry) = shared.store.lookup(key, &request.headers) else { return };
+    if entry.head.status != StatusCode::OK {
+        return;
+    }
+    if !validation::head_agrees(&response.headers, &entry.head.headers) {
+        shared.store.remove(&entry);
+        return;
+    }
+    let mut get = request.clone();
+    get.method = Method::GET;
+    let (head, kept) = entry.head.freshen(&get, &response.headers, exchange, &shared.config.rules);
+    match kept {
+        Ok(()) => shared.store.put(Arc::new(Entry { head: Arc::new(head), body: entry.body.clone() })),
+        Err(reason) if reason.is_of_request() => {}
+        Err(_) => shared.store.remove(&entry),
+    }
+}

@@ -1,0 +1,263 @@
+//! A response that is still arriving, shared by everybody who wants it.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::header::HeaderName;
+use http::{HeaderMap, StatusCode};
+
+use crate::body::OriginBody;
+use crate::entry::{Entry, Head};
+use crate::failure::OriginFailure;
+use crate::flights::Ledger;
+use crate::key::Key;
+use crate::policy::{NotStored, vary};
+
+mod reader;
+
+pub(crate) use reader::{Reader, Resume};
+
+/// One origin request and the body it brings: written by one task, read by any number of [`Reader`]s on any runtime.
+///
+/// Chunks stay until the last reader is gone; the [`Ledger`] counts them for as long. A body that grows too large is
+/// [detached](Fill::detach): the leader takes the rest of it as it comes, followers ask the origin themselves.
+pub(crate) struct Fill {
+    key: Key,
+    /// The leader's request, to tell who may wait for its answer before there is one.
+    request: HeaderMap,
+    state: Mutex<State>,
+    revoked: AtomicBool,
+    ledger: Arc<Ledger>,
+}
+
+struct State {
+    stage: Stage,
+    chunks: Vec<Bytes>,
+    charged: u64,
+    next_seat: u64,
+    /// Who sleeps until something happens.
+    sleepers: HashMap<u64, Waker>,
+    leader: Leader,
+}
+
+#[derive(PartialEq, Eq)]
+enum Leader {
+    Absent,
+    Reading,
+    Gone,
+}
+
+enum Stage {
+    /// The origin was asked; no head yet.
+    Asking,
+    /// It ended without a body to share.
+    Settled(Verdict),
+    /// Chunks arrive.
+    Arriving(Arc<Head>),
+    /// All chunks are there.
+    Complete(Arc<Head>),
+    /// Too large: the rest is for the leader alone.
+    Detached { head: Arc<Head>, rest: Option<OriginBody> },
+    /// The body broke off.
+    Aborted { head: Arc<Head>, failure: OriginFailure },
+}
+
+/// What a follower learns when the origin has answered its leader.
+#[derive(Clone)]
+pub(crate) enum Verdict {
+    /// A body arrives that may be shared.
+    Arriving(Arc<Head>),
+    /// A stored response was confirmed.
+    Confirmed(Arc<Entry>),
+    /// The answer is the leader's alone.
+    Unshared(NotStored),
+    /// The origin gave no answer, or this error.
+    Failed { failure: Option<OriginFailure>, status: Option<StatusCode> },
+}
+
+/// What a chunk costs besides its bytes, so that tiny chunks can't take more memory than the ledger shows.
+const CHUNK_OVERHEAD: u64 = 64;
+
+impl Fill {
+    pub(crate) fn new(key: Key, request: HeaderMap, ledger: Arc<Ledger>) -> Self {
+        let state = State {
+            stage: Stage::Asking,
+            chunks: Vec::new(),
+            charged: 0,
+            next_seat: 0,
+            sleepers: HashMap::new(),
+            leader: Leader::Absent,
+        };
+        Self { key, request, state: Mutex::new(state), revoked: AtomicBool::new(false), ledger }
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Whether this request may wait for the answer: until it is there, requests are told apart by the fields that
+    /// earlier answers varied by.
+    pub(crate) fn suits(&self, key: &Key, request: &HeaderMap, vary: &[HeaderName]) -> bool {
+        if key.parts() != self.key.parts() {
+            return false;
+        }
+        match &self.lock().stage {
+            Stage::Asking => {
+                vary.iter().all(|name| vary::normalised(&self.request, name) == vary::normalised(request, name))
+            }
+            Stage::Arriving(head) => head.answers(key, request),
+            Stage::Settled(_) | Stage::Complete(_) | Stage::Detached { .. } | Stage::Aborted { .. } => false,
+        }
+    }
+
+    /// The resource was invalidated: what arrives is not to be stored.
+    pub(crate) fn revoke(&self) {
+        self.revoked.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::SeqCst)
+    }
+
+    // === what the writing task does ===
+
+    /// Ends it without a shared body. Only the first end counts.
+    pub(crate) fn settle(&self, verdict: Verdict) {
+        self.change(|state| {
+            if matches!(state.stage, Stage::Asking) {
+                state.stage = Stage::Settled(verdict);
+            }
+        });
+    }
+
+    /// The head is there, chunks will follow.
+    pub(crate) fn open(&self, head: Arc<Head>) {
+        self.change(|state| state.stage = Stage::Arriving(head));
+    }
+
+    /// Adds a chunk.
+    pub(crate) fn push(&self, chunk: Bytes) {
+        let charge = chunk.len() as u64 + CHUNK_OVERHEAD;
+        self.ledger.bytes.fetch_add(charge, Ordering::Relaxed);
+        self.change(|state| {
+            state.charged += charge;
+            state.chunks.push(chunk);
+        });
+    }
+
+    /// All chunks so far; cheap.
+    pub(crate) fn chunks(&self) -> Vec<Bytes> {
+        self.lock().chunks.clone()
+    }
+
+    /// The body is whole.
+    pub(crate) fn complete(&self) {
+        self.change(|state| {
+            if let Stage::Arriving(head) = &state.stage {
+                state.stage = Stage::Complete(Arc::clone(head));
+            }
+        });
+    }
+
+    /// The body broke off: readers get an error, never a clean end. Before there was a head, the request failed.
+    pub(crate) fn abort(&self, failure: OriginFailure) {
+        self.change(|state| match &state.stage {
+            Stage::Asking => {
+                state.stage = Stage::Settled(Verdict::Failed { failure: Some(failure), status: None });
+            }
+            Stage::Arriving(head) => state.stage = Stage::Aborted { head: Arc::clone(head), failure },
+            Stage::Settled(_) | Stage::Complete(_) | Stage::Detached { .. } | Stage::Aborted { .. } => {}
+        });
+    }
+
+    /// The body is too large to share: the leader, where it still reads, takes the rest from the origin directly.
+    pub(crate) fn detach(&self, rest: OriginBody) {
+        let mut rest = Some(rest);
+        self.change(|state| {
+            if let Stage::Arriving(head) = &state.stage {
+                let rest = if state.leader == Leader::Reading { rest.take() } else { None };
+                state.stage = Stage::Detached { head: Arc::clone(head), rest };
+            }
+        });
+    }
+
+    /// Changes the state and wakes everybody who sleeps, after the lock is free again.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let sleepers = {
+            let mut state = self.lock();
+            change(&mut state);
+            std::mem::take(&mut state.sleepers)
+        };
+        sleepers.into_values().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Fill {
+    fn drop(&mut self) {
+        let charged = self.lock().charged;
+        self.ledger.bytes.fetch_sub(charged, Ordering::Relaxed);
+    }
+}
+
+/// A place among those who wait for a fill. Dropping it forgets its waker.
+pub(super) struct Seat {
+    fill: Arc<Fill>,
+    number: u64,
+}
+
+impl Seat {
+    fn take(fill: Arc<Fill>) -> Self {
+        let number = {
+            let mut state = fill.lock();
+            state.next_seat += 1;
+            state.next_seat
+        };
+        Self { fill, number }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // The waker is dropped after the lock is free: what it wakes may read this fill.
+        let waker = self.fill.lock().sleepers.remove(&self.number);
+        drop(waker);
+    }
+}
+
+/// Waits for what the origin answers the leader.
+pub(crate) struct Awaiting(Seat);
+
+impl Awaiting {
+    pub(crate) fn new(fill: Arc<Fill>) -> Self {
+        Self(Seat::take(fill))
+    }
+}
+
+impl Future for Awaiting {
+    type Output = Verdict;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Verdict> {
+        let mut state = self.0.fill.lock();
+        Poll::Ready(match &state.stage {
+            Stage::Asking => {
+                let old = state.sleepers.insert(self.0.number, cx.waker().clone());
+                drop(state);
+                drop(old);
+                return Poll::Pending;
+            }
+            Stage::Settled(verdict) => verdict.clone(),
+            Stage::Arriving(head) | Stage::Complete(head) => Verdict::Arriving(Arc::clone(head)),
+            Stage::Detached { .. } => Verdict::Unshared(NotStored::TooLarge),
+            Stage::Aborted { failure, .. } => Verdict::Failed { failure: Some(failure.clone()), status: None },
+        })
+    }
+}

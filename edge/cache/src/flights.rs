@@ -1,0 +1,95 @@
+//! Which origin requests are under way, and who may share them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry as Slot, RandomState};
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::HeaderMap;
+use http::header::HeaderName;
+
+use crate::fill::Fill;
+use crate::key::Key;
+
+/// How much is arriving, over the whole process.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) bytes: AtomicU64,
+    pub(crate) fills: AtomicUsize,
+}
+
+/// The fills that can be joined, by URI. Sharded so that threads with different URIs rarely meet.
+pub(crate) struct Flights {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    max_fills: usize,
+    ledger: Arc<Ledger>,
+}
+
+type Shard = HashMap<Arc<str>, Vec<Arc<Fill>>>;
+
+const SHARDS: usize = 16;
+
+/// What [`Flights::enter`] decided.
+pub(crate) enum Entered {
+    /// Nobody asks for this: ask, others will follow. Ends with [`Flights::leave`].
+    Lead(Arc<Fill>),
+    /// Somebody asks for this already.
+    Follow(Arc<Fill>),
+    /// Too many fills.
+    Full,
+}
+
+impl Flights {
+    pub(crate) fn new(max_fills: usize, ledger: Arc<Ledger>) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, hasher: RandomState::new(), max_fills, ledger }
+    }
+
+    /// Joins a fill whose answer is, or may turn out to be, the one for this request, or starts one. `vary` is what
+    /// answers for the key varied by so far: requests that differ in it wait for different answers.
+    pub(crate) fn enter(&self, key: &Key, request: &HeaderMap, vary: &[HeaderName]) -> Entered {
+        let mut shard = self.shard(key.uri());
+        let fills = shard.get(key.uri()).map_or(&[][..], Vec::as_slice);
+        if let Some(fill) = fills.iter().find(|fill| fill.suits(key, request, vary)) {
+            return Entered::Follow(Arc::clone(fill));
+        }
+        if self.ledger.fills.load(Ordering::Relaxed) >= self.max_fills {
+            return Entered::Full;
+        }
+        self.ledger.fills.fetch_add(1, Ordering::Relaxed);
+        let fill = Arc::new(Fill::new(key.clone(), request.clone(), Arc::clone(&self.ledger)));
+        shard.entry(Arc::clone(key.shared_uri())).or_default().push(Arc::clone(&fill));
+        Entered::Lead(fill)
+    }
+
+    /// A fill that nobody else finds.
+    pub(crate) fn alone(&self, key: &Key) -> Arc<Fill> {
+        Arc::new(Fill::new(key.clone(), HeaderMap::new(), Arc::clone(&self.ledger)))
+    }
+
+    /// Nobody joins this fill any more. Without effect on one that is not here.
+    pub(crate) fn leave(&self, fill: &Arc<Fill>) {
+        let mut shard = self.shard(fill.key().uri());
+        let Slot::Occupied(mut slot) = shard.entry(Arc::clone(fill.key().shared_uri())) else { return };
+        let before = slot.get().len();
+        slot.get_mut().retain(|other| !Arc::ptr_eq(other, fill));
+        self.ledger.fills.fetch_sub(before - slot.get().len(), Ordering::Relaxed);
+        if slot.get().is_empty() {
+            slot.remove();
+        }
+    }
+
+    /// Whatever is arriving for this URI goes to those who wait for it, and is not stored.
+    pub(crate) fn revoke(&self, uri: &str) {
+        let fills = self.shard(uri).remove(uri).unwrap_or_default();
+        self.ledger.fills.fetch_sub(fills.len(), Ordering::Relaxed);
+        fills.iter().for_each(|fill| fill.revoke());
+    }
+
+    fn shard(&self, uri: &str) -> MutexGuard<'_, Shard> {
+        let index = self.hasher.hash_one(uri) as usize % SHARDS;
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,59 @@
+//! A shared HTTP cache: RFC 9111 policy as pure functions, storage, request collapsing.
+//!
+//! # Bird's-eye view
+//!
+//! [`fetch`] is the one entry point. A request comes in as its head, the way to the origin as a closure; a response
+//! comes out, together with an [`Outcome`] in its extensions and a `Cache-Status` member (RFC 9211) in its header.
+//!
+//! ```text
+//! fetch ── lookup ── store          fresh: answer, done. Nothing below runs on a hit.
+//!   │
+//!   ├── bypass                      unsafe methods, requests with a body: to the origin, and RFC 9111 section 4.4
+//!   └── flights ── fill             one origin request for each key; followers stream along
+//!         └── policy                may it be stored, for how long, for whom?
+//! answer                            stored response + request -> 200, 206, 304, 416, with Age and Cache-Status
+//! ```
+//!
+//! # Code map, in reading order
+//!
+//! * [`policy`]: what the RFCs say, as functions of heads and times. No I/O, no clock, no storage.
+//! * `answer`: what a client gets from a stored response: conditionals, ranges, `Age`, `Cache-Status`.
+//! * `store`: variants under a key, bounded in bytes.
+//! * `fill`, `flights`: the body that is still arriving, and who waits for it.
+//! * `fetch`: the request path that ties these together.
+//!
+//! **Architecture invariant:** time comes only from the [`Clock`] that was passed in. The one exception is waiting:
+//! how long a follower waits for a head, and a fill for the next bytes, are timers of the tokio runtime.
+//!
+//! **Architecture invariant:** a body that did not arrive whole is never stored and never ends cleanly.
+//!
+//! **Architecture invariant:** nothing here belongs to a runtime. A fill is a task on its leader's runtime; followers may
+//! live on any other, also on another thread's.
+//!
+//! Deliberately absent: connections, hop-to-hop protocol, 1xx responses (they belong to whoever owns the connection to
+//! the origin), storing 206 (a range is answered from a stored 200), trailers of stored responses (they are dropped,
+//! which RFC 9110 section 6.5.1 allows).
+
+mod answer;
+mod body;
+mod cache;
+mod clock;
+mod config;
+mod entry;
+mod failure;
+mod fetch;
+mod fill;
+mod flights;
+mod key;
+mod outcome;
+pub mod policy;
+mod store;
+
+pub use body::{Body, BoxError, OriginBody};
+pub use cache::Cache;
+pub use clock::{Clock, SystemClock};
+pub use config::Config;
+pub use failure::{FailureKind, OriginFailure};
+pub use fetch::fetch;
+pub use key::Key;
+pub use outcome::{Bypass, Outcome};

@@ -1,0 +1,115 @@
+//! Stored responses: variants under a URI, bounded in bytes.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use moka::ops::compute::Op;
+
+use crate::config::Config;
+use crate::entry::Entry;
+use crate::key::Key;
+
+/// All stored responses. Variants (by `Vary` and by parts of the key) of one URI live and die together, so that
+/// invalidating a URI is one removal.
+pub(crate) struct Store {
+    resources: moka::sync::Cache<Arc<str>, Arc<Resource>>,
+    max_variants: usize,
+    /// Most bytes of all variants of one URI; the cache's weights are 32 bits wide.
+    resource_bytes: u64,
+}
+
+/// The stored responses for one URI, the latest first.
+struct Resource {
+    variants: Vec<Arc<Entry>>,
+}
+
+impl Resource {
+    fn weight(&self) -> u64 {
+        self.variants.iter().map(|entry| entry.weight()).sum()
+    }
+}
+
+/// What a look-up found.
+pub(crate) enum Found {
+    /// A response that answers the request: the latest, when there are several (RFC 9111 section 4.1).
+    Entry(Arc<Entry>),
+    /// Responses for the URI, but none for this request.
+    OtherVariants,
+    /// Nothing for the URI.
+    Nothing,
+}
+
+impl Store {
+    pub(crate) fn new(config: &Config) -> Self {
+        let resources = moka::sync::Cache::builder()
+            .max_capacity(config.capacity_bytes)
+            .weigher(|uri: &Arc<str>, resource: &Arc<Resource>| {
+                u32::try_from(resource.weight() + uri.len() as u64).unwrap_or(u32::MAX)
+            })
+            .build();
+        let resource_bytes = (config.capacity_bytes / 4).min(u64::from(u32::MAX) / 2);
+        Self { resources, max_variants: config.max_variants.max(1), resource_bytes }
+    }
+
+    pub(crate) fn lookup(&self, key: &Key, request: &HeaderMap) -> Found {
+        let Some(resource) = self.resources.get(key.uri()) else { return Found::Nothing };
+        match resource.variants.iter().find(|entry| entry.head.answers(key, request)) {
+            Some(entry) => Found::Entry(Arc::clone(entry)),
+            None => Found::OtherVariants,
+        }
+    }
+
+    /// Stores a response in place of the one for the same variant. The oldest variants make room for it.
+    pub(crate) fn put(&self, entry: Arc<Entry>) {
+        self.change(entry.head.key.shared_uri(), |old| {
+            let same = |other: &Entry| {
+                other.head.selectors == entry.head.selectors && other.head.key.parts() == entry.head.key.parts()
+            };
+            let mut room = self.resource_bytes.saturating_sub(entry.weight());
+            let kept = old.iter().filter(|other| !same(other)).take(self.max_variants - 1).take_while(|other| {
+                let fits = other.weight() <= room;
+                room = room.saturating_sub(other.weight());
+                fits
+            });
+            std::iter::once(&entry).chain(kept).cloned().collect()
+        });
+    }
+
+    /// Removes this one response, if it is still there.
+    pub(crate) fn remove(&self, entry: &Arc<Entry>) {
+        self.change(entry.head.key.shared_uri(), |old| {
+            old.iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect()
+        });
+    }
+
+    /// Removes everything under a URI; whether there was something.
+    pub(crate) fn remove_uri(&self, uri: &str) -> bool {
+        self.resources.remove(uri).is_some()
+    }
+
+    fn change(&self, uri: &Arc<str>, change: impl FnOnce(&[Arc<Entry>]) -> Vec<Arc<Entry>>) {
+        self.resources.entry_by_ref(uri).and_compute_with(|old| {
+            let old = old.map(moka::Entry::into_value);
+            let variants = change(old.as_ref().map_or(&[], |resource| &resource.variants));
+            match (variants.is_empty(), old) {
+                (false, _) => Op::Put(Arc::new(Resource { variants })),
+                (true, Some(_)) => Op::Remove,
+                (true, None) => Op::Nop,
+            }
+        });
+    }
+
+    /// How many URIs, about: exact after [`Store::run_pending`].
+    pub(crate) fn entries(&self) -> u64 {
+        self.resources.entry_count()
+    }
+
+    /// How many bytes, likewise.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.resources.weighted_size()
+    }
+
+    pub(crate) fn run_pending(&self) {
+        self.resources.run_pending_tasks();
+    }
+}

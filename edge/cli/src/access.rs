@@ -1,0 +1,199 @@
+//! How a command finds the admin API and its token: flags, then the environment, then the running fleet's `fleet.json`.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::fleet::{self, Fleet, FleetError};
+
+/// Environment variable with the token itself.
+pub const TOKEN_VARIABLE: &str = "SKERRY_ADMIN_TOKEN";
+
+/// Longest token, in bytes.
+const MAX_TOKEN_BYTES: usize = 4096;
+
+/// Why there is no access to the admin API.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// No fleet, and no flags instead.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// The token file cannot be read.
+    #[error("cannot read the token file {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is something, but it is no token.
+    #[error("{place} holds no token: 1 to {MAX_TOKEN_BYTES} visible ASCII characters are expected")]
+    NotAToken {
+        /// The file or variable.
+        place: String,
+    },
+    /// Nobody said which token.
+    #[error("no token: give --token-file, or set {TOKEN_VARIABLE}")]
+    NoToken,
+    /// The file cannot be written.
+    #[error("cannot write the token file {}: {source}", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The token of a process that needs one.
+#[derive(Clone, Debug, Args)]
+pub struct TokenArgs {
+    /// File with the token of the admin API. Without it the token is that of the variable SKERRY_ADMIN_TOKEN
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl TokenArgs {
+    /// The token.
+    ///
+    /// # Errors
+    /// When there is none or it is no token.
+    pub fn read(&self) -> Result<String, AccessError> {
+        self.given()?.ok_or(AccessError::NoToken)
+    }
+
+    fn given(&self) -> Result<Option<String>, AccessError> {
+        if let Some(path) = &self.token_file {
+            return read_token(path).map(Some);
+        }
+        match std::env::var_os(TOKEN_VARIABLE) {
+            Some(value) => check(&value.to_string_lossy(), TOKEN_VARIABLE).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Which admin API a command talks to.
+#[derive(Clone, Debug, Args)]
+pub struct AccessArgs {
+    /// URL of the admin API [default: that of the running fleet]
+    #[arg(long, env = "SKERRY_ADMIN_URL", value_name = "URL")]
+    admin_url: Option<String>,
+    #[command(flatten)]
+    token: TokenArgs,
+    /// State folder of the fleet [default: the nearest .skerry at or above the working folder]
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<PathBuf>,
+}
+
+/// Where the admin API is and what it asks for.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Its URL.
+    pub url: String,
+    /// Its token.
+    pub token: String,
+    /// The fleet, when the URL is that of one.
+    pub fleet: Option<Fleet>,
+}
+
+impl AccessArgs {
+    /// Finds the admin API.
+    ///
+    /// # Errors
+    /// When neither flags nor environment nor a fleet name it, or its token is missing.
+    pub fn find(&self, from: &Path) -> Result<Access, AccessError> {
+        let given = self.token.given()?;
+        if let Some(url) = &self.admin_url {
+            return Ok(Access { url: url.clone(), token: given.ok_or(AccessError::NoToken)?, fleet: None });
+        }
+        let fleet = Fleet::find(self.state.as_deref(), from)?;
+        let token = given.map_or_else(|| read_token(&fleet.token_file), Ok)?;
+        Ok(Access { url: format!("http://{}", fleet.admin), token, fleet: Some(fleet) })
+    }
+}
+
+/// Reads a token file.
+///
+/// # Errors
+/// [`AccessError`].
+pub fn read_token(path: &Path) -> Result<String, AccessError> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_TOKEN_BYTES as u64 + 2).read_to_string(&mut text));
+    read.map_err(|source| AccessError::Unreadable { path: path.to_owned(), source })?;
+    check(&text, &path.display().to_string())
+}
+
+fn check(text: &str, place: &str) -> Result<String, AccessError> {
+    let token = text.trim();
+    let sound = (1..=MAX_TOKEN_BYTES).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if sound { Ok(token.to_owned()) } else { Err(AccessError::NotAToken { place: place.to_owned() }) }
+}
+
+/// The token of a state folder: the one it has, else `fresh`, which is written for the owner's eyes only.
+///
+/// # Errors
+/// When there is one that cannot be used, or none can be written.
+pub fn keep_token(path: &Path, fresh: impl FnOnce() -> [u8; 32]) -> Result<String, AccessError> {
+    match read_token(path) {
+        Err(AccessError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            let token = hex::encode(fresh());
+            fleet::write_whole(path, format!("{token}\n").as_bytes())
+                .map_err(|source| AccessError::Unwritable { path: path.to_owned(), source })?;
+            Ok(token)
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_token_is_made_once_and_only_its_owner_can_read_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("admin.token");
+        let token = keep_token(&path, || [7; 32]).unwrap();
+        assert_eq!(token, "07".repeat(32));
+        assert_eq!(keep_token(&path, || [8; 32]).unwrap(), token);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused_and_not_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("admin.token");
+        for bad in ["", "\n", "two words", "ü", &"x".repeat(5000)] {
+            std::fs::write(&path, bad).unwrap();
+            let error = keep_token(&path, || [7; 32]).unwrap_err();
+            assert!(matches!(error, AccessError::NotAToken { .. }), "{bad:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_fleet_and_a_url_needs_its_token() {
+        let root = tempfile::tempdir().unwrap();
+        let fleet = crate::fleet::tests::example(root.path());
+        fleet.write().unwrap();
+        keep_token(&fleet.token_file, || [7; 32]).unwrap();
+        let own = root.path().join("own");
+        std::fs::write(&own, "mine").unwrap();
+        let access = |admin_url: Option<&str>, token_file: Option<&Path>| {
+            let args = AccessArgs {
+                admin_url: admin_url.map(str::to_owned),
+                token: TokenArgs { token_file: token_file.map(Path::to_owned) },
+                state: Some(root.path().to_owned()),
+            };
+            args.find(root.path())
+        };
+        let found = access(None, None).unwrap();
+        assert_eq!((found.url.as_str(), found.token.len()), ("http://127.0.0.1:1", 64));
+        assert_eq!(access(None, Some(&own)).unwrap().token, "mine");
+        assert_eq!(access(Some("http://x"), Some(&own)).unwrap().url, "http://x");
+        assert!(access(None, Some(Path::new("absent"))).unwrap_err().to_string().contains("absent"));
+    }
+}

@@ -1,0 +1,185 @@
+//! Static files: walked, digested, and named by the address they are published under.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use origin::bundle::{Asset, Digest};
+use sha2::{Digest as _, Sha256};
+
+use crate::project::folder::{Folder, FolderError};
+use crate::project::{AssetFolder, SourceError};
+
+/// Most static files of one version.
+pub const MAX_ASSETS: usize = 20_000;
+
+/// Largest static file, in bytes.
+pub const MAX_ASSET_BYTES: u64 = 100 << 20;
+
+/// Deepest folder walked.
+const MAX_DEPTH: usize = 64;
+
+/// The static files of a version.
+#[derive(Default)]
+pub(super) struct Published {
+    /// By URL path, percent-encoded as [`url_path`] does it.
+    pub(super) table: BTreeMap<String, Asset>,
+    /// One file for each digest.
+    pub(super) files: BTreeMap<Digest, PathBuf>,
+}
+
+/// Digests every file of the asset folder. Names that begin with `.` are left out, but `.well-known` is published;
+/// `_headers` and `_redirects` are instructions to other platforms and left out with a warning.
+pub(super) fn collect(
+    folder: &Folder,
+    assets: &AssetFolder,
+    errors: &mut Vec<SourceError>,
+    warnings: &mut Vec<SourceError>,
+) -> Published {
+    let mut found = Vec::new();
+    let walked = folder
+        .directory(&assets.directory)
+        .map_err(|e| SourceError::in_file(&assets.directory, format!("this folder {e}"), ""))
+        .and_then(|directory| walk(folder, &directory, &assets.directory, 0, &mut found, warnings));
+    if let Err(error) = walked {
+        errors.push(error);
+    }
+    let mut published = Published::default();
+    for (relative, path) in found {
+        let name = relative.strip_prefix(&assets.directory).unwrap_or(&relative).trim_start_matches('/');
+        match digest(&path) {
+            Ok((digest, size)) => {
+                let asset = Asset {
+                    digest,
+                    size,
+                    content_type: content_type(name),
+                    cache_control: assets.cache_control.clone(),
+                };
+                published.files.entry(digest).or_insert(path);
+                publish(&mut published.table, name, asset);
+            }
+            Err(error) => {
+                errors.push(SourceError::in_file(&relative, format!("this static file {error}"), ""));
+                if errors.len() >= super::MAX_REPORTED {
+                    break;
+                }
+            }
+        }
+    }
+    published
+}
+
+/// Adds a file under its path, and an `index.html` under its folder's path too.
+fn publish(table: &mut BTreeMap<String, Asset>, name: &str, asset: Asset) {
+    let path = url_path(name);
+    if let Some(folder) = path.strip_suffix("index.html").filter(|folder| folder.ends_with('/')) {
+        table.insert(folder.to_owned(), asset.clone());
+    }
+    table.insert(path, asset);
+}
+
+/// Finds the files below `directory` in the order of their names.
+fn walk(
+    folder: &Folder,
+    directory: &Path,
+    relative: &str,
+    depth: usize,
+    found: &mut Vec<(String, PathBuf)>,
+    warnings: &mut Vec<SourceError>,
+) -> Result<(), SourceError> {
+    let unreadable =
+        |error: io::Error| SourceError::in_file(relative, format!("this folder cannot be read: {error}"), "");
+    if depth > MAX_DEPTH {
+        let message = format!("folders are nested more than {MAX_DEPTH} deep");
+        return Err(SourceError::in_file(relative, message, "flatten them"));
+    }
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(directory).map_err(unreadable)? {
+        entries.push(entry.map_err(unreadable)?);
+        if entries.len() > MAX_ASSETS {
+            return Err(too_many(relative));
+        }
+    }
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else {
+            let message = format!("the file name {name:?} is not UTF-8");
+            return Err(SourceError::in_file(relative, message, "rename it"));
+        };
+        if name.starts_with('.') && name != ".well-known" {
+            continue;
+        }
+        let path = format!("{relative}/{name}");
+        let path = path.trim_start_matches('/');
+        if matches!(name, "_headers" | "_redirects") && depth == 0 {
+            let message = "this file is not published: Skerry does not support it yet";
+            warnings.push(SourceError::in_file(path, message, "set headers and redirects in the function"));
+            continue;
+        }
+        let file_type = entry.file_type().map_err(unreadable)?;
+        if file_type.is_dir() {
+            walk(folder, &entry.path(), path, depth + 1, found, warnings)?;
+            continue;
+        }
+        let file = folder.file(path).map_err(|error| match error {
+            FolderError::NotAFile if file_type.is_symlink() => {
+                SourceError::in_file(path, "this is a symbolic link to a folder", "copy the folder")
+            }
+            error => SourceError::in_file(path, format!("this static file {error}"), "remove it, or copy it here"),
+        })?;
+        if found.len() == MAX_ASSETS {
+            return Err(too_many(relative));
+        }
+        found.push((path.to_owned(), file));
+    }
+    Ok(())
+}
+
+fn too_many(relative: &str) -> SourceError {
+    let message = format!("a function publishes at most {MAX_ASSETS} static files");
+    SourceError::in_file(relative, message, "publish fewer")
+}
+
+/// The digest and length of a file, read piece by piece.
+fn digest(path: &Path) -> Result<(Digest, u64), FolderError> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 64 << 10];
+    let mut size = 0;
+    loop {
+        let read = match file.read(&mut buffer) {
+            Ok(0) => return Ok((Digest::from_bytes(hasher.finalize().into()), size)),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error.into()),
+        };
+        size += read as u64;
+        if size > MAX_ASSET_BYTES {
+            return Err(FolderError::TooLarge { limit: MAX_ASSET_BYTES });
+        }
+        hasher.update(&buffer[..read]);
+    }
+}
+
+/// The media type by the file's name; text is UTF-8.
+fn content_type(name: &str) -> String {
+    let guess = mime_guess::from_path(name).first_or_octet_stream();
+    if guess.type_() == mime_guess::mime::TEXT { format!("{guess}; charset=utf-8") } else { guess.to_string() }
+}
+
+/// The address of the file `name` in its one canonical form: everything but the characters a path may hold as they
+/// are (RFC 3986, section 3.3) is percent-encoded with upper-case digits.
+pub(super) fn url_path(name: &str) -> String {
+    let mut path = String::with_capacity(name.len() + 1);
+    path.push('/');
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    path
+}

@@ -1,0 +1,108 @@
+//! The verbs of the command line, one file each.
+
+pub mod bench;
+pub mod completions;
+pub mod deploy;
+pub mod functions;
+pub mod jwt;
+pub mod origin;
+pub mod pop;
+pub mod pops;
+pub mod rollback;
+pub mod up;
+pub mod versions;
+
+use clap::{Parser, Subcommand};
+
+use crate::output::Failure;
+
+/// Self-hosted edge functions: an origin, PoPs near the clients, and JavaScript that runs in both.
+#[derive(Debug, Parser)]
+#[command(name = "skerry", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::Up),
+    Deploy(deploy::Deploy),
+    Versions(versions::Versions),
+    Rollback(rollback::Rollback),
+    Functions(functions::Functions),
+    Pops(pops::Pops),
+    Bench(bench::Bench),
+    Jwt(jwt::Jwt),
+    Origin(origin::Origin),
+    Pop(pop::Pop),
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// [`Failure`], which is also the exit code.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Up(up) => up.run(),
+            Command::Deploy(deploy) => deploy.run(),
+            Command::Versions(versions) => versions.run(),
+            Command::Rollback(rollback) => rollback.run(),
+            Command::Functions(functions) => functions.run(),
+            Command::Pops(pops) => pops.run(),
+            Command::Bench(bench) => bench.run(),
+            Command::Jwt(jwt) => jwt.run(),
+            Command::Origin(origin) => origin.run(),
+            Command::Pop(pop) => pop.run(),
+            Command::Completions(completions) => completions.run(),
+        }
+    }
+}
+
+/// The runtime of a command that only waits for others.
+///
+/// # Errors
+/// When the system gives no descriptors.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Writes the log of a long-running process to standard error. `RUST_LOG` chooses what; `info` without it.
+pub(crate) fn start_log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // Only fails when a log was started before, and then there is one.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_verb_is_explained() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+            assert!(verb.get_about().is_some(), "{} has no help", verb.get_name());
+            for argument in verb.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {} has no help", verb.get_name(), argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn commands_that_print_data_have_a_form_for_programs() {
+        let command = Cli::command();
+        for verb in ["up", "deploy", "versions", "rollback", "functions", "pops", "bench"] {
+            let verb = command.find_subcommand(verb).unwrap();
+            assert!(verb.get_arguments().any(|argument| argument.get_id() == "json"), "{} has no --json", verb.get_name());
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `skerry pop`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use ipnet::IpNet;
+
+use crate::access::TokenArgs;
+use crate::output::Failure;
+use crate::signals::{self, Input};
+use crate::units;
+use crate::up::plan;
+
+/// Run one PoP
+///
+/// It follows the control API, keeps what it has seen in its folder, and serves on its address until SIGTERM or SIGINT;
+/// requests under way are finished first. `skerry up` starts PoPs like this; the same command brings one back by hand.
+#[derive(Debug, Args)]
+pub struct Pop {
+    /// Name, unique in the fleet
+    #[arg(long, env = "SKERRY_POP")]
+    name: String,
+    /// City where it stands, by its code [default: the name, when that is one]
+    #[arg(long, value_parser = known_city)]
+    city: Option<String>,
+    /// Address to serve on; a port alone is one of 127.0.0.1
+    #[arg(long, default_value = "127.0.0.1:8081", value_parser = plan::address)]
+    listen: SocketAddr,
+    /// URL of the origin
+    #[arg(long, env = "SKERRY_ORIGIN_URL", default_value = "http://127.0.0.1:8090")]
+    origin: http::Uri,
+    /// URL of the control API
+    #[arg(long, env = "SKERRY_ADMIN_URL", default_value = "http://127.0.0.1:8091")]
+    control: http::Uri,
+    #[command(flatten)]
+    token: TokenArgs,
+    /// Folder for what it has seen, made when there is none
+    #[arg(long)]
+    data: PathBuf,
+    /// Geolocation database in MaxMind's format [default: the built-in country database]
+    #[arg(long)]
+    geo: Option<PathBuf>,
+    /// Networks whose X-Forwarded-For is believed, for instance 127.0.0.0/8
+    #[arg(long, value_delimiter = ',')]
+    trust: Vec<IpNet>,
+    /// Worker threads [default: one for each processor]
+    #[arg(long, value_parser = workers)]
+    workers: Option<usize>,
+    /// Memory for cached answers
+    #[arg(long, default_value = "256MiB", value_parser = units::bytes)]
+    cache: u64,
+    /// End when standard input ends, as a child of a supervisor does
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
+}
+
+fn known_city(code: &str) -> Result<String, String> {
+    plan::city(code).map(|city| city.code.to_owned())
+}
+
+/// Reads a number of worker threads.
+///
+/// # Errors
+/// When it is not 1 to 512.
+pub fn workers(text: &str) -> Result<usize, String> {
+    let workers = text.parse().ok().filter(|workers| (1..=512).contains(workers));
+    workers.ok_or_else(|| "the number of workers is 1 to 512".to_owned())
+}
+
+/// One worker for each processor this process may use.
+pub fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl Pop {
+    /// Serves until it is asked to end.
+    ///
+    /// # Errors
+    /// When it cannot start.
+    pub fn run(self) -> Result<(), Failure> {
+        super::start_log();
+        let input = if self.exit_with_parent { Input::Parent } else { Input::Ignored };
+        let config = pop::Config {
+            name: self.name,
+            city: self.city,
+            listen: self.listen,
+            origin: self.origin,
+            control: self.control,
+            token: self.token.read()?,
+            data: self.data,
+            geo: self.geo,
+            trust: self.trust,
+            workers: self.workers.unwrap_or_else(default_workers),
+            cache_bytes: self.cache,
+        };
+        Ok(pop::run(config, signals::shutdown(input))?)
+    }
+}

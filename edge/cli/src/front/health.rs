@@ -1,0 +1,109 @@
+//! Which PoPs answer: marked down at once when a request finds one gone, up again by a health check.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::Front;
+
+/// Path that a PoP answers with 200 while it takes requests.
+pub const PATH: &str = "/.skerry/health";
+
+/// Between two checks of a PoP that answers.
+pub const UP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between two checks of a PoP that does not.
+pub const DOWN_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Longest wait for a health check's answer.
+pub const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Whether each PoP answers.
+#[derive(Debug)]
+pub struct Health(Vec<State>);
+
+#[derive(Debug)]
+struct State {
+    up: AtomicBool,
+    /// Ends the pause before the next check.
+    check: Notify,
+}
+
+impl Health {
+    /// `count` PoPs, all up.
+    pub(super) fn new(count: usize) -> Self {
+        Self((0..count).map(|_| State { up: AtomicBool::new(true), check: Notify::new() }).collect())
+    }
+
+    /// Whether the PoP `index` answers.
+    pub fn is_up(&self, index: usize) -> bool {
+        self.0.get(index).is_some_and(|state| state.up.load(Ordering::Relaxed))
+    }
+
+    /// The PoP cannot be reached: out until a check finds it again.
+    pub(super) fn down(&self, index: usize) {
+        if let Some(state) = self.0.get(index) {
+            state.up.store(false, Ordering::Relaxed);
+            state.check.notify_one();
+        }
+    }
+
+    /// The PoP broke a request off: it may be going, so it is checked now instead of later.
+    pub(super) fn suspect(&self, index: usize) {
+        if let Some(state) = self.0.get(index) {
+            state.check.notify_one();
+        }
+    }
+}
+
+/// Checks every PoP until the returned set is dropped.
+pub(super) fn watch(front: Arc<Front>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for index in 0..front.config.backends.len() {
+        let front = Arc::clone(&front);
+        tasks.spawn(async move {
+            let address = front.config.backends[index].address;
+            let state = &front.health.0[index];
+            loop {
+                let up = check(address).await;
+                state.up.store(up, Ordering::Relaxed);
+                let interval = if up { UP_INTERVAL } else { DOWN_INTERVAL };
+                let hurried = tokio::time::timeout(interval, state.check.notified()).await.is_ok();
+                if hurried && !up {
+                    // Requests that find it still gone must not turn the pause into a spin.
+                    tokio::time::sleep(DOWN_INTERVAL).await;
+                }
+            }
+        });
+    }
+    tasks
+}
+
+/// Whether a PoP answers its health check with success, on a connection of its own: a pooled one could outlive its
+/// listener.
+pub async fn check(address: SocketAddr) -> bool {
+    let exchange = async {
+        let stream = TcpStream::connect(address).await.ok()?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+        let request = Request::get(PATH)
+            .header(header::HOST, address.to_string())
+            .header(header::CONNECTION, "close")
+            .body(Empty::<Bytes>::new())
+            .ok()?;
+        // The sender goes with the answer, and the connection with the sender.
+        let answer = async move { sender.send_request(request).await.is_ok_and(|answer| answer.status().is_success()) };
+        let (healthy, _) = tokio::join!(answer, connection);
+        healthy.then_some(())
+    };
+    tokio::time::timeout(CHECK_TIMEOUT, exchange).await.is_ok_and(|answer| answer.is_some())
+}

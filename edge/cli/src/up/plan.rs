@@ -1,0 +1,161 @@
+//! What `skerry up` runs: cities and addresses, checked before anything starts.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use middleware::geo::{self, City, round_trip};
+
+use super::ports::{self, PortsError, Reserved, Wanted};
+
+/// Most PoPs on one machine.
+pub const MAX_POPS: usize = 32;
+
+/// One PoP of `--pops`: `code=port`, `code=address:port`, or `code` alone for a free port.
+#[derive(Clone, Debug)]
+pub struct PopPlan {
+    /// Its city, whose code is its name.
+    pub city: City,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl FromStr for PopPlan {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (code, place) = text.split_once('=').unwrap_or((text, "0"));
+        Ok(Self { city: city(code)?, address: address(place)? })
+    }
+}
+
+/// Reads a city's code.
+///
+/// # Errors
+/// Names the codes that are known.
+pub fn city(code: &str) -> Result<City, String> {
+    geo::city(&code.to_ascii_lowercase()).ok_or_else(|| {
+        let mut known: Vec<&str> = geo::cities().map(|city| city.code).collect();
+        known.sort_unstable();
+        format!("there is no city {code:?}; known are {}", known.join(" "))
+    })
+}
+
+/// Reads an address with its port, or a port alone on 127.0.0.1.
+///
+/// # Errors
+/// Says which forms are accepted.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = || text.parse().ok().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    text.parse().ok().or_else(port).ok_or_else(|| format!("{text:?} is not an address: write a port or address:port"))
+}
+
+/// The addresses and places of a fleet.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The front door.
+    pub front: SocketAddr,
+    /// The origin's objects.
+    pub origin: SocketAddr,
+    /// The control and admin API.
+    pub admin: SocketAddr,
+    /// Where the origin stands.
+    pub origin_city: City,
+    /// The PoPs, in order.
+    pub pops: Vec<PopPlan>,
+    /// Hop cost of simulated round trips; `None` simulates none.
+    pub hop: Option<Duration>,
+}
+
+impl Plan {
+    /// Checks what no single flag can: the number of PoPs and that each city has one at most.
+    ///
+    /// # Errors
+    /// Says which flag to change.
+    pub fn check(&self) -> Result<(), String> {
+        if self.pops.is_empty() || self.pops.len() > MAX_POPS {
+            return Err(format!("--pops names {} PoPs; 1 to {MAX_POPS} are possible", self.pops.len()));
+        }
+        for (i, pop) in self.pops.iter().enumerate() {
+            if self.pops[..i].iter().any(|other| other.city.code == pop.city.code) {
+                return Err(format!("--pops names {} twice", pop.city.code));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all addresses at once, replacing port 0 by the port chosen. In order: front, origin, admin, PoPs.
+    ///
+    /// # Errors
+    /// [`PortsError`] with every address that cannot be had.
+    pub fn reserve(&mut self) -> Result<Vec<Reserved>, PortsError> {
+        let wanted = |address, what: &str, flag| Wanted { address, what: what.to_owned(), flag };
+        let fixed = [
+            wanted(self.front, "the front door", "--front"),
+            wanted(self.origin, "the origin", "--origin"),
+            wanted(self.admin, "the admin API", "--admin"),
+        ];
+        let pops = self.pops.iter().map(|pop| wanted(pop.address, &format!("PoP {}", pop.city.code), "--pops"));
+        let reserved = ports::reserve(&fixed.into_iter().chain(pops).collect::<Vec<_>>())?;
+        let own = [&mut self.front, &mut self.origin, &mut self.admin];
+        for (own, reserved) in own.into_iter().chain(self.pops.iter_mut().map(|pop| &mut pop.address)).zip(&reserved) {
+            *own = reserved.address;
+        }
+        Ok(reserved)
+    }
+
+    /// The simulated round trip between a PoP and the origin; zero without distance.
+    pub fn round_trip(&self, pop: &PopPlan) -> Duration {
+        self.hop.map_or(Duration::ZERO, |hop| round_trip(pop.city.point(), self.origin_city.point(), hop))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(pops: &[&str]) -> Plan {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Plan {
+            front: any,
+            origin: any,
+            admin: any,
+            origin_city: city("fra").unwrap(),
+            pops: pops.iter().map(|pop| pop.parse().unwrap()).collect(),
+            hop: Some(Duration::from_millis(2)),
+        }
+    }
+
+    #[test]
+    fn a_pop_is_a_city_with_a_port_an_address_or_neither() {
+        let pop = |text: &str| text.parse::<PopPlan>().map(|pop| (pop.city.code, pop.address.to_string()));
+        assert_eq!(pop("lhr=8081"), Ok(("lhr", "127.0.0.1:8081".to_owned())));
+        assert_eq!(pop("NRT=[::1]:9"), Ok(("nrt", "[::1]:9".to_owned())));
+        assert_eq!(pop("iad"), Ok(("iad", "127.0.0.1:0".to_owned())));
+        assert!(pop("xxx=1").unwrap_err().contains("known are"));
+        assert!(pop("lhr=99999").unwrap_err().contains("99999"));
+        assert!(pop("=").is_err() && pop("").is_err());
+    }
+
+    #[test]
+    fn a_city_has_one_pop_at_most() {
+        assert!(plan(&["lhr", "iad"]).check().is_ok());
+        assert!(plan(&["lhr", "lhr=1"]).check().unwrap_err().contains("lhr twice"));
+        assert!(plan(&[]).check().is_err());
+    }
+
+    #[test]
+    fn free_ports_are_written_back_into_the_plan() {
+        let mut plan = plan(&["lhr", "iad"]);
+        let reserved = plan.reserve().unwrap();
+        let all = [plan.front, plan.origin, plan.admin, plan.pops[0].address, plan.pops[1].address];
+        assert!(all.iter().zip(&reserved).all(|(own, reserved)| own.port() != 0 && *own == reserved.address));
+    }
+
+    #[test]
+    fn the_far_pop_is_further_from_the_origin() {
+        let plan = plan(&["lhr", "nrt"]);
+        assert!(plan.round_trip(&plan.pops[1]) > plan.round_trip(&plan.pops[0]) * 5);
+        assert_eq!(Plan { hop: None, ..plan.clone() }.round_trip(&plan.pops[1]), Duration::ZERO);
+    }
+}

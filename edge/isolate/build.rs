@@ -1,0 +1,38 @@
+//! Makes the startup snapshot: every web API and the runtime's own JavaScript, evaluated once, at build time.
+
+#![expect(dead_code, unreachable_pub, reason = "the ops are compiled here only for their addresses")]
+
+use std::path::PathBuf;
+
+#[path = "src/extension.rs"]
+mod extension;
+#[path = "src/invocation.rs"]
+mod invocation;
+#[path = "src/limits.rs"]
+mod limits;
+#[path = "src/table.rs"]
+mod table;
+
+fn main() {
+    for watched in ["src/extension.rs", "src/invocation.rs", "src/limits.rs", "src/table.rs", "src/js"] {
+        println!("cargo:rerun-if-changed={watched}");
+    }
+    let made = deno_core::snapshot::create_snapshot(
+        deno_core::snapshot::CreateSnapshotOptions {
+            cargo_manifest_dir: env!("CARGO_MANIFEST_DIR"),
+            startup_snapshot: None,
+            skip_op_registration: false,
+            extensions: extension::extensions(),
+            extension_transpiler: None,
+            with_runtime_cb: Some(Box::new(|runtime| {
+                runtime
+                    .execute_script("skerry:start", "Deno.core.loadExtScript('ext:skerry/90_runtime.js')")
+                    .unwrap_or_else(|error| panic!("the runtime's own JavaScript failed: {error}"));
+            })),
+        },
+        None,
+    )
+    .unwrap_or_else(|error| panic!("no snapshot: {error}"));
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("snapshot.bin");
+    std::fs::write(&out, &made.output).unwrap_or_else(|error| panic!("{}: {error}", out.display()));
+}

@@ -1,0 +1,76 @@
+//! An isolate without a function: what the pool holds ready.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use deno_core::{JsRuntime, v8};
+
+use crate::entered::{Buffers, Isolate};
+use crate::program::Loader;
+
+/// Head room that V8 gets once a heap is full, so that one huge allocation ends the function and not the process: it
+/// has to hold the largest single object until the next point where execution can be stopped.
+const HEAD_ROOM: usize = 1_280 << 20;
+
+/// An isolate that any function may claim.
+pub(crate) struct Blank {
+    pub(crate) boot: v8::Global<v8::Function>,
+    pub(crate) dispatch: v8::Global<v8::Function>,
+    pub(crate) loader: Rc<Loader>,
+    /// Set when the heap was full; the isolate is being ended then.
+    pub(crate) heap_broken: Rc<Cell<bool>>,
+    pub(crate) isolate: Isolate,
+}
+
+impl Blank {
+    /// Must be called inside a current-thread tokio runtime, on the thread that will use it.
+    pub(crate) fn new(heap_bytes: u64) -> Self {
+        let loader = Rc::new(Loader::default());
+        let heap = usize::try_from(heap_bytes).unwrap_or(usize::MAX);
+        let buffers = Arc::new(Buffers::default());
+        // What the runtime itself needs at the start is small; the claim sets the function's own limit.
+        buffers.limit.store(64 << 20, std::sync::atomic::Ordering::Relaxed);
+        let mut isolate = Isolate::new(Rc::clone(&loader) as _, heap, buffers);
+        let heap_broken = Rc::new(Cell::new(false));
+        let flag = Rc::clone(&heap_broken);
+        let (boot, dispatch) = isolate.with(|runtime| {
+            let handle = runtime.v8_isolate().thread_safe_handle();
+            runtime.add_near_heap_limit_callback(move |current, _initial| {
+                if !flag.replace(true) {
+                    handle.terminate_execution();
+                    return current + HEAD_ROOM;
+                }
+                current
+            });
+            take_functions(runtime)
+        });
+        Self { boot, dispatch, loader, heap_broken, isolate }
+    }
+}
+
+/// Takes what the snapshot left for Rust, and removes every name by which a function could reach the platform.
+fn take_functions(runtime: &mut JsRuntime) -> (v8::Global<v8::Function>, v8::Global<v8::Function>) {
+    deno_core::scope!(scope, runtime);
+    let context = scope.get_current_context();
+    context.set_allow_generation_from_strings(false);
+    let global = context.global(scope);
+    let get = |object: v8::Local<v8::Object>, name: &str| {
+        let key = v8::String::new(scope, name)?;
+        object.get(scope, key.into())
+    };
+    let functions = get(global, "__skerry").and_then(|object| v8::Local::<v8::Object>::try_from(object).ok());
+    let functions = functions.and_then(|object| {
+        let boot = v8::Local::<v8::Function>::try_from(get(object, "boot")?).ok()?;
+        let dispatch = v8::Local::<v8::Function>::try_from(get(object, "dispatch")?).ok()?;
+        Some((boot, dispatch))
+    });
+    let (boot, dispatch) = functions.expect("the snapshot holds boot and dispatch: build.rs made it so");
+    let taken = (v8::Global::new(scope, boot), v8::Global::new(scope, dispatch));
+    for name in ["__skerry", "__bootstrap", "Deno"] {
+        if let Some(key) = v8::String::new(scope, name) {
+            global.delete(scope, key.into());
+        }
+    }
+    taken
+}

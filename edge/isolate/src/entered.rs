@@ -1,0 +1,134 @@
+//! The one place with `unsafe`: entering and leaving isolates, and counting their buffers.
+//!
+//! V8 keeps the current isolate in a thread-local. An isolate touched while another is current corrupts both heaps,
+//! silently. So an [`Isolate`] is left as soon as it is made, entered for exactly the length of [`Isolate::with`], which
+//! cannot span an `.await`, and entered once more to be dropped. It never changes thread.
+
+#![expect(unsafe_code, reason = "this module is where the discipline of entering isolates is kept")]
+
+use std::ffi::c_void;
+use std::mem::ManuallyDrop;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use deno_core::{JsRuntime, ModuleLoader, RuntimeOptions, v8};
+
+use crate::extension::extensions;
+use crate::platform::SNAPSHOT;
+
+/// A JavaScript heap with its event loop. Neither `Send` nor `Sync`.
+pub(crate) struct Isolate {
+    runtime: ManuallyDrop<JsRuntime>,
+    pub(crate) buffers: Arc<Buffers>,
+}
+
+/// How many `ArrayBuffer` bytes an isolate has, and may have.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    used: AtomicUsize,
+    pub(crate) limit: AtomicUsize,
+    /// Set when an allocation was refused.
+    pub(crate) refused: std::sync::atomic::AtomicBool,
+}
+
+impl Isolate {
+    /// A new isolate from the startup snapshot. Must be called inside a current-thread tokio runtime.
+    pub(crate) fn new(loader: Rc<dyn ModuleLoader>, heap_bytes: usize, buffers: Arc<Buffers>) -> Self {
+        let params = v8::CreateParams::default()
+            .heap_limits(0, heap_bytes)
+            .array_buffer_allocator(allocator(Arc::clone(&buffers)));
+        let mut runtime = JsRuntime::new(RuntimeOptions {
+            startup_snapshot: Some(SNAPSHOT),
+            skip_op_registration: true,
+            module_loader: Some(loader),
+            extensions: extensions(),
+            create_params: Some(params),
+            ..RuntimeOptions::default()
+        });
+        // SAFETY: construction left this isolate entered once on this thread; this balances it.
+        unsafe { runtime.v8_isolate().exit() };
+        Self { runtime: ManuallyDrop::new(runtime), buffers }
+    }
+
+    /// Runs `body` with this isolate current.
+    pub(crate) fn with<R>(&mut self, body: impl FnOnce(&mut JsRuntime) -> R) -> R {
+        /// Leaves on every way out, a panic included.
+        struct Leave<'a>(&'a mut JsRuntime);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                // SAFETY: balances the `enter` below, on the same thread, and is reached exactly once per entry.
+                unsafe { self.0.v8_isolate().exit() };
+            }
+        }
+        // SAFETY: the isolate is alive and belongs to this thread (the type is not `Send`). Entries nest properly:
+        // V8 keeps the previous isolate on this entry's stack and restores it on exit.
+        unsafe { self.runtime.v8_isolate().enter() };
+        let entered = Leave(&mut self.runtime);
+        body(entered.0)
+    }
+}
+
+impl Drop for Isolate {
+    fn drop(&mut self) {
+        // SAFETY: dropping a runtime needs its isolate current, and itself leaves it: entering here is what that
+        // leaving balances. The field is not touched again.
+        unsafe {
+            self.runtime.v8_isolate().enter();
+            ManuallyDrop::drop(&mut self.runtime);
+        }
+    }
+}
+
+fn allocator(buffers: Arc<Buffers>) -> v8::UniqueRef<v8::Allocator> {
+    const VTABLE: &v8::RustAllocatorVtable<Buffers> = &v8::RustAllocatorVtable {
+        allocate: allocate_zeroed,
+        allocate_uninitialized: allocate_zeroed,
+        free,
+        drop: drop_counter,
+    };
+    // SAFETY: the functions of the vtable agree on `Buffers` as their handle, and `drop_counter` gives back the count
+    // of the `Arc` taken here.
+    unsafe { v8::new_rust_allocator(Arc::into_raw(buffers), VTABLE) }
+}
+
+const ALIGNMENT: usize = 16;
+
+fn layout(length: usize) -> Option<std::alloc::Layout> {
+    std::alloc::Layout::from_size_align(length.max(1), ALIGNMENT).ok()
+}
+
+/// Zeroed memory, or null over the limit: V8 then collects garbage, tries once more, and throws a `RangeError`.
+///
+/// # Safety
+/// Called by V8 only, with the handle given at creation.
+unsafe extern "C" fn allocate_zeroed(buffers: &Buffers, length: usize) -> *mut c_void {
+    let limit = buffers.limit.load(Ordering::Relaxed);
+    let within = |used: usize| used.checked_add(length).filter(|sum| *sum <= limit);
+    if buffers.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_err() {
+        buffers.refused.store(true, Ordering::Relaxed);
+        return std::ptr::null_mut();
+    }
+    match layout(length) {
+        // SAFETY: the layout has a size above zero.
+        Some(layout) => unsafe { std::alloc::alloc_zeroed(layout).cast() },
+        None => std::ptr::null_mut(),
+    }
+}
+
+/// # Safety
+/// Called by V8 only, with memory that [`allocate_zeroed`] gave for the same length.
+unsafe extern "C" fn free(buffers: &Buffers, data: *mut c_void, length: usize) {
+    buffers.used.fetch_sub(length, Ordering::Relaxed);
+    if let Some(layout) = layout(length) {
+        // SAFETY: `data` came from `alloc_zeroed` with this very layout.
+        unsafe { std::alloc::dealloc(data.cast(), layout) };
+    }
+}
+
+/// # Safety
+/// Called by V8 once, when the allocator goes.
+unsafe extern "C" fn drop_counter(buffers: *const Buffers) {
+    // SAFETY: the pointer came from `Arc::into_raw` in `allocator`.
+    drop(unsafe { Arc::from_raw(buffers) });
+}

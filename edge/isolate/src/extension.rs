@@ -1,0 +1,438 @@
+//! The ops: the system-call boundary between a function and the platform. Tenant code is assumed to reach every one.
+//! No op takes a path, a pointer or an address; every id is looked up in this isolate's own tables.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use deno_core::convert::{ByteString, Uint8Array};
+use deno_core::{JsBuffer, OpState, op2};
+use deno_error::JsErrorBox;
+use http_body_util::BodyExt as _;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::invocation::{Body, BoxError, Held, HeldBody, Outcome};
+use crate::limits::Limit;
+
+deno_core::extension!(
+    skerry,
+    deps = [deno_webidl, deno_web, deno_crypto],
+    ops = [
+        op_request_head,
+        op_request_headers,
+        op_request_cf,
+        op_respond,
+        op_respond_text,
+        op_fail,
+        op_wait_until,
+        op_pass_through,
+        op_log,
+        op_call,
+        op_call_async,
+        op_fetch,
+        op_fetch_cancel,
+        op_body_read,
+        op_body_read_all,
+        op_body_close,
+        op_stream_new,
+        op_stream_write,
+        op_stream_end,
+    ],
+    lazy_loaded_js = [
+        dir "src/js",
+        "10_headers.js",
+        "15_formdata.js",
+        "20_body.js",
+        "30_messages.js",
+        "90_runtime.js",
+    ],
+    middleware = |op| if DISABLED.contains(&op.name) { op.disable() } else { op },
+    state = |state| state.put(Held::new()),
+);
+
+/// Every extension in the order that the snapshot was made with; the two must be the same.
+pub(crate) fn extensions() -> Vec<deno_core::Extension> {
+    vec![
+        deno_webidl::deno_webidl::init(),
+        deno_web::deno_web::init(
+            std::sync::Arc::new(deno_web::BlobStore::default()),
+            None,
+            false,
+            deno_web::InMemoryBroadcastChannel::default(),
+        ),
+        deno_crypto::deno_crypto::init(None),
+        skerry::init(),
+    ]
+}
+
+/// Built-in ops of deno_core that a function must not have: they print, abort the process, evaluate code past the
+/// rules, or reach resources that are not the function's.
+pub(crate) const DISABLED: &[&str] = &[
+    "op_panic",
+    "op_print",
+    "op_eval_context",
+    "op_compile_function",
+    "op_resources",
+    "op_op_names",
+    "op_import_sync",
+    "op_import_sync_with_source",
+    "op_add_main_module_handler",
+    "op_set_promise_hooks",
+    "op_set_format_exception_callback",
+    "op_wasm_streaming_feed",
+    "op_wasm_streaming_set_url",
+    "op_leak_tracing_enable",
+    "op_memory_usage",
+];
+
+fn gone() -> JsErrorBox {
+    JsErrorBox::type_error("the request this belongs to is over")
+}
+
+fn full() -> JsErrorBox {
+    JsErrorBox::range_error("too many things open in this isolate: await some of them first")
+}
+
+#[op2]
+fn op_request_head(state: &mut OpState, #[smi] id: u32) -> Result<(String, String, u32), JsErrorBox> {
+    let invocation = state.borrow_mut::<Held>().invocations.get_mut(id).ok_or_else(gone)?;
+    Ok((invocation.head.method.to_string(), invocation.url.clone(), invocation.body))
+}
+
+#[op2]
+fn op_request_headers(state: &mut OpState, #[smi] id: u32) -> Result<ByteString, JsErrorBox> {
+    let invocation = state.borrow_mut::<Held>().invocations.get_mut(id).ok_or_else(gone)?;
+    Ok(flatten(&invocation.head.headers).into())
+}
+
+fn flatten(headers: &http::HeaderMap) -> Vec<u8> {
+    let mut flat = Vec::with_capacity(headers.len() * 48);
+    for (name, value) in headers {
+        if !flat.is_empty() {
+            flat.push(b'\n');
+        }
+        flat.extend_from_slice(name.as_str().as_bytes());
+        flat.push(b'\n');
+        flat.extend_from_slice(value.as_bytes());
+    }
+    flat
+}
+
+/// The other way round. A field that HTTP does not allow is the caller's error.
+pub(crate) fn unflatten(flat: &str, headers: &mut http::HeaderMap) -> Result<(), String> {
+    let mut parts = flat.split('\n');
+    while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+        let parsed = http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("invalid header name {name:?}"))?;
+        // JavaScript strings here hold one byte per character (Latin-1), as header values do.
+        let bytes: Vec<u8> = value.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
+        let value = http::HeaderValue::from_bytes(&bytes).map_err(|_| format!("invalid value of header {name:?}"))?;
+        headers.append(parsed, value);
+    }
+    Ok(())
+}
+
+#[op2]
+#[string]
+fn op_request_cf(state: &mut OpState, #[smi] id: u32) -> Result<String, JsErrorBox> {
+    let invocation = state.borrow_mut::<Held>().invocations.get_mut(id).ok_or_else(gone)?;
+    Ok(invocation.capabilities.cf())
+}
+
+/// Answers `id`. A second answer, or one that comes after the client has gone, is dropped with its body.
+fn answer(held: &mut Held, id: u32, outcome: Outcome) {
+    if let Some(invocation) = held.invocations.get_mut(id)
+        && let Some(sender) = invocation.answer.take()
+    {
+        let _ = sender.send(outcome);
+    }
+}
+
+#[op2]
+fn op_respond(
+    state: &mut OpState,
+    #[smi] id: u32,
+    #[smi] status: u16,
+    #[string] headers: String,
+    #[buffer] bytes: Option<JsBuffer>,
+    #[smi] body_id: u32,
+) {
+    let held = state.borrow_mut::<Held>();
+    let body = match bytes {
+        Some(bytes) => Some(full_body(Bytes::copy_from_slice(&bytes))),
+        None if body_id != 0 => match held.bodies.remove(body_id) {
+            Some(HeldBody::Ready(body)) => Some(body),
+            _ => return answer(held, id, Outcome::Invalid("the response's body was read already".to_owned())),
+        },
+        None => None,
+    };
+    answer(held, id, Outcome::Response { status, headers, body });
+}
+
+#[op2(fast)]
+fn op_respond_text(
+    state: &mut OpState,
+    #[smi] id: u32,
+    #[smi] status: u16,
+    #[string] headers: String,
+    #[string] text: String,
+) {
+    let body = Some(full_body(Bytes::from(text)));
+    answer(state.borrow_mut::<Held>(), id, Outcome::Response { status, headers, body });
+}
+
+fn full_body(bytes: Bytes) -> Body {
+    Box::pin(http_body_util::Full::new(bytes).map_err(|never| match never {}))
+}
+
+#[op2(fast)]
+fn op_fail(state: &mut OpState, #[smi] id: u32, #[string] kind: &str, #[string] message: String) {
+    let outcome = if kind == "threw" { Outcome::Threw(message) } else { Outcome::Invalid(message) };
+    answer(state.borrow_mut::<Held>(), id, outcome);
+}
+
+#[op2(fast)]
+fn op_wait_until(state: &mut OpState, #[smi] id: u32, #[smi] change: i32) {
+    if let Some(invocation) = state.borrow_mut::<Held>().invocations.get_mut(id) {
+        invocation.waits = invocation.waits.saturating_add_signed(change);
+    }
+}
+
+#[op2(fast)]
+fn op_pass_through(state: &mut OpState, #[smi] id: u32) {
+    if let Some(invocation) = state.borrow_mut::<Held>().invocations.get_mut(id) {
+        invocation.pass_through = true;
+    }
+}
+
+#[op2(fast)]
+fn op_log(state: &mut OpState, #[smi] id: u32, #[smi] level: u8, #[string] text: String) {
+    const START_LINES: usize = 100;
+    let held = state.borrow_mut::<Held>();
+    match held.invocations.get_mut(id) {
+        Some(invocation) => {
+            let size = text.len() as u64;
+            if invocation.log_bytes < size {
+                invocation.log_bytes = 0;
+                return;
+            }
+            invocation.log_bytes -= size;
+            invocation.capabilities.log(level, &text);
+        }
+        None if held.start_log.len() < START_LINES => held.start_log.push(text),
+        None => {}
+    }
+}
+
+#[op2]
+#[string]
+fn op_call(
+    state: &mut OpState,
+    #[smi] id: u32,
+    #[string] binding: &str,
+    #[string] method: &str,
+    #[string] argument: &str,
+) -> Result<String, JsErrorBox> {
+    let invocation = state.borrow_mut::<Held>().invocations.get_mut(id).ok_or_else(gone)?;
+    let capabilities = Rc::clone(&invocation.capabilities);
+    capabilities.call(binding, method, argument).map_err(JsErrorBox::type_error)
+}
+
+#[op2]
+#[string]
+async fn op_call_async(
+    state: Rc<RefCell<OpState>>,
+    #[smi] id: u32,
+    #[string] binding: String,
+    #[string] method: String,
+    #[string] argument: String,
+) -> Result<String, JsErrorBox> {
+    let call = {
+        let mut state = state.borrow_mut();
+        let invocation = state.borrow_mut::<Held>().invocations.get_mut(id).ok_or_else(gone)?;
+        invocation.capabilities.call_async(binding, method, argument)
+    };
+    call.await.map_err(JsErrorBox::type_error)
+}
+
+#[op2]
+async fn op_fetch(
+    state: Rc<RefCell<OpState>>,
+    #[smi] id: u32,
+    #[smi] token: u32,
+    #[string] method: String,
+    #[string] url: String,
+    #[string] headers: String,
+    #[buffer] bytes: Option<JsBuffer>,
+    #[smi] body_id: u32,
+    #[string] cf: String,
+) -> Result<(u16, ByteString, u32), JsErrorBox> {
+    let (cancel, cancelled) = oneshot::channel();
+    let fetch = {
+        let mut state = state.borrow_mut();
+        let held = state.borrow_mut::<Held>();
+        let body: Body = match (bytes, body_id) {
+            (Some(bytes), _) => full_body(Bytes::copy_from_slice(&bytes)),
+            (None, 0) => Box::pin(http_body_util::Empty::new().map_err(|never| match never {})),
+            (None, body_id) => match held.bodies.remove(body_id) {
+                Some(HeldBody::Ready(body)) => body,
+                _ => return Err(JsErrorBox::type_error("fetch(): the body was read already")),
+            },
+        };
+        let mut request = http::Request::builder().method(method.as_str()).uri(url.as_str()).body(body)
+            .map_err(|e| JsErrorBox::type_error(format!("fetch(): {method} {url}: {e}")))?;
+        unflatten(&headers, request.headers_mut()).map_err(JsErrorBox::type_error)?;
+        let invocation = held.invocations.get_mut(id).ok_or_else(gone)?;
+        if invocation.subrequests == 0 {
+            invocation.broke.get_or_insert(Limit::Subrequests);
+            return Err(JsErrorBox::type_error("fetch(): this request has made all the subrequests its limit allows"));
+        }
+        invocation.subrequests -= 1;
+        if token != 0 {
+            held.fetches.insert(token, cancel);
+        }
+        held.invocations.get_mut(id).ok_or_else(gone)?.capabilities.fetch(request, cf)
+    };
+    // Without a token the sender is dropped, which must not look like a cancellation.
+    let cancelled = async { if token == 0 || cancelled.await.is_err() { std::future::pending().await } };
+    let result = tokio::select! {
+        result = fetch => result.map_err(JsErrorBox::type_error),
+        () = cancelled => Err(JsErrorBox::type_error("fetch(): aborted")),
+    };
+    let mut state = state.borrow_mut();
+    let held = state.borrow_mut::<Held>();
+    held.fetches.remove(&token);
+    let (head, body) = result?.into_parts();
+    let empty = http_body::Body::is_end_stream(&body);
+    let body_id = if empty { 0 } else { held.bodies.insert(HeldBody::Ready(body)).ok_or_else(full)? };
+    Ok((head.status.as_u16(), flatten(&head.headers).into(), body_id))
+}
+
+#[op2(fast)]
+fn op_fetch_cancel(state: &mut OpState, #[smi] token: u32) {
+    if let Some(cancel) = state.borrow_mut::<Held>().fetches.remove(&token) {
+        let _ = cancel.send(());
+    }
+}
+
+/// Takes a body out for reading; puts it back unless it ended.
+fn take_body(state: &Rc<RefCell<OpState>>, id: u32) -> Result<Body, JsErrorBox> {
+    let mut state = state.borrow_mut();
+    let held = state.borrow_mut::<Held>();
+    match held.bodies.get_mut(id) {
+        Some(slot) => match std::mem::replace(slot, HeldBody::Busy) {
+            HeldBody::Ready(body) => Ok(body),
+            HeldBody::Busy => Err(JsErrorBox::type_error("the body is being read already")),
+        },
+        None => Err(JsErrorBox::type_error("the body is closed")),
+    }
+}
+
+async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, JsErrorBox> {
+    loop {
+        match body.frame().await {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(JsErrorBox::type_error(format!("the body ended early: {error}"))),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => return Ok(Some(data)),
+                Err(_trailers) => {}
+            },
+        }
+    }
+}
+
+#[op2]
+async fn op_body_read(state: Rc<RefCell<OpState>>, #[smi] id: u32) -> Result<Option<Uint8Array>, JsErrorBox> {
+    let mut body = take_body(&state, id)?;
+    let chunk = next_chunk(&mut body).await;
+    let mut state = state.borrow_mut();
+    let held = state.borrow_mut::<Held>();
+    match (&chunk, held.bodies.get_mut(id)) {
+        (Ok(Some(_)), Some(slot)) => *slot = HeldBody::Ready(body),
+        _ => drop(held.bodies.remove(id)),
+    }
+    Ok(chunk?.map(|bytes| Vec::from(bytes).into()))
+}
+
+#[op2]
+async fn op_body_read_all(state: Rc<RefCell<OpState>>, #[smi] id: u32) -> Result<Uint8Array, JsErrorBox> {
+    let mut body = take_body(&state, id)?;
+    let limit = state.borrow().borrow::<Held>().read_all_bytes;
+    let mut all = BytesMut::new();
+    let result = loop {
+        match next_chunk(&mut body).await {
+            Ok(None) => break Ok(()),
+            Ok(Some(chunk)) if (all.len() + chunk.len()) as u64 > limit => {
+                break Err(JsErrorBox::range_error(format!(
+                    "the body is larger than {limit} bytes, the limit on buffers: read it as a stream"
+                )));
+            }
+            Ok(Some(chunk)) => all.extend_from_slice(&chunk),
+            Err(error) => break Err(error),
+        }
+    };
+    state.borrow_mut().borrow_mut::<Held>().bodies.remove(id);
+    result.map(|()| Vec::from(all).into())
+}
+
+#[op2(fast)]
+fn op_body_close(state: &mut OpState, #[smi] id: u32) {
+    state.borrow_mut::<Held>().bodies.remove(id);
+}
+
+/// A body that JavaScript writes. One chunk may wait: the writer goes on when the reader has taken it.
+struct Written(mpsc::Receiver<Result<Bytes, BoxError>>);
+
+impl http_body::Body for Written {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        self.0.poll_recv(cx).map(|item| item.map(|chunk| chunk.map(http_body::Frame::data)))
+    }
+}
+
+#[op2(fast)]
+#[smi]
+fn op_stream_new(state: &mut OpState) -> Result<u32, JsErrorBox> {
+    let held = state.borrow_mut::<Held>();
+    let (sender, receiver) = mpsc::channel(1);
+    let id = held.bodies.insert(HeldBody::Ready(Box::pin(Written(receiver)))).ok_or_else(full)?;
+    held.writers.insert(id, sender);
+    Ok(id)
+}
+
+#[op2]
+async fn op_stream_write(
+    state: Rc<RefCell<OpState>>,
+    #[smi] id: u32,
+    #[buffer] chunk: JsBuffer,
+) -> Result<bool, JsErrorBox> {
+    let sender = {
+        let mut state = state.borrow_mut();
+        let held = state.borrow_mut::<Held>();
+        match held.writers.get(&id) {
+            Some(sender) => sender.clone(),
+            None => return Ok(false),
+        }
+    };
+    Ok(sender.send(Ok(Bytes::copy_from_slice(&chunk))).await.is_ok())
+}
+
+#[op2(fast)]
+fn op_stream_end(state: &mut OpState, #[smi] id: u32, #[string] error: String) {
+    let held = state.borrow_mut::<Held>();
+    if let Some(sender) = held.writers.remove(&id)
+        && !error.is_empty()
+    {
+        // The reader must see the failure, not a clean end; it waits its turn behind a chunk not yet taken.
+        deno_core::unsync::spawn(async move {
+            let _ = sender.send(Err(error.into())).await;
+        });
+    }
+}

@@ -1,0 +1,30 @@
+//! A function in V8: snapshot, pool, limits, ops. The only crate that names `deno_core`.
+//!
+//! A [`Worker`] belongs to one thread and holds that thread's isolates. [`Worker::invoke`] takes a [`Program`] and a
+//! request, finds or starts the isolate of that program, runs the handler under its [`limits`], and gives back a
+//! response or a [`Fault`]. What the handler may do to the world is what the caller's [`Capabilities`] let it.
+
+mod blank;
+mod entered;
+mod extension;
+mod fault;
+mod invocation;
+pub mod limits;
+mod platform;
+mod program;
+mod resident;
+mod table;
+mod watchdog;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use deno_core::unsync::spawn as spawn_local;
+pub use fault::Fault;
+pub use invocation::{Body, BoxError, Capabilities};
+pub use platform::Platform;
+pub use program::{Code, Program};
+pub use resident::Failure;
+pub use watchdog::Watchdog;
+pub use worker::{Config, Invoked, Timing, Worker, check};

@@ -1,0 +1,24 @@
+//! V8 itself: initialised once per process, before any thread that runs JavaScript exists.
+
+use deno_core::{JsRuntime, v8};
+
+/// The startup snapshot that `build.rs` made. One for all isolates: V8 shares one read-only heap among them.
+pub(crate) static SNAPSHOT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/snapshot.bin"));
+
+/// Proof that V8 runs in this process. Workers are made from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Platform(());
+
+impl Platform {
+    /// Starts V8. Call it on the main thread before starting others: with memory protection keys, only threads that
+    /// descend from the initialising one may run JavaScript. A second call changes nothing.
+    pub fn start() -> Self {
+        // Garbage collection runs on the thread of the function that made the garbage, so that its time is charged to
+        // it; memory that WebAssembly may take is bounded (1,024 pages are 64 MiB).
+        v8::V8::set_flags_from_string(
+            "--single-threaded-gc --no-memory-reducer --wasm-max-mem-pages=1024 --enable-sharedarraybuffer-per-context",
+        );
+        JsRuntime::init_platform(None);
+        Self(())
+    }
+}

@@ -1,0 +1,148 @@
+//! A function version as the engine takes it, and the loader that gives V8 its modules and nothing else.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use deno_core::error::ModuleLoaderError;
+use deno_core::{
+    ModuleLoadOptions, ModuleLoadReferrer, ModuleLoadResponse, ModuleLoader, ModuleSource, ModuleSourceCode,
+    ModuleSpecifier, ModuleType, ResolutionKind, resolve_import,
+};
+use deno_error::JsErrorBox;
+
+use crate::limits::Limits;
+
+/// A function version: immutable, shared by all workers.
+#[derive(Debug)]
+pub struct Program {
+    /// Names the version among all that a process runs.
+    pub version: String,
+    /// Path of the entry module among `modules`.
+    pub main: String,
+    /// Sources by path relative to the project folder.
+    pub modules: BTreeMap<String, Code>,
+    /// What stands on `env`: `[{ "name", "kind": "var" | "ratelimit" | "jwt" | "cohort", "value"? }]`.
+    pub bindings: String,
+    /// What it may use up.
+    pub limits: Limits,
+}
+
+/// One module's source.
+#[derive(Debug)]
+pub struct Code {
+    /// JavaScript (or JSON, for a path that ends in `.json`).
+    pub source: Arc<str>,
+    /// Source map, when the source was made from another language.
+    pub source_map: Option<Arc<str>>,
+}
+
+const EDGE: &str = "skerry:edge";
+
+/// The built-in module. Its functions are made with the snapshot; this only gives them names.
+const EDGE_SOURCE: &str = r#"const edge = globalThis[Symbol.for("skerry:edge")];
+export const { locate, nearestRegion, tooManyRequests } = edge;
+"#;
+
+/// Loads the modules of the program that claims the isolate, and the built-in one.
+#[derive(Default)]
+pub(crate) struct Loader {
+    program: RefCell<Option<Arc<Program>>>,
+}
+
+/// The address of a module, as stack traces name it before [`readable`] shortens it.
+pub(crate) fn specifier(path: &str) -> Result<ModuleSpecifier, String> {
+    let mut url = ModuleSpecifier::parse("file:///").map_err(|e| e.to_string())?;
+    url.set_path(path);
+    Ok(url)
+}
+
+/// Turns module addresses in a message into the paths its author knows.
+pub(crate) fn readable(message: &str) -> String {
+    message.replace("file:///", "")
+}
+
+impl Loader {
+    pub(crate) fn claim(&self, program: Arc<Program>) {
+        *self.program.borrow_mut() = Some(program);
+    }
+
+    fn find<R>(&self, specifier: &ModuleSpecifier, found: impl FnOnce(&Code) -> R) -> Option<R> {
+        let program = self.program.borrow();
+        let modules = &program.as_ref()?.modules;
+        let path = specifier.path().trim_start_matches('/');
+        let code = modules.get(path).or_else(|| {
+            let decoded = percent_decode(path)?;
+            modules.get(&decoded)
+        })?;
+        Some(found(code))
+    }
+}
+
+fn percent_decode(path: &str) -> Option<String> {
+    let bytes = path.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        if bytes[at] == b'%' {
+            out.push(u8::from_str_radix(path.get(at + 1..at + 3)?, 16).ok()?);
+            at += 3;
+        } else {
+            out.push(bytes[at]);
+            at += 1;
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+impl ModuleLoader for Loader {
+    fn resolve(
+        &self,
+        specifier: &str,
+        referrer: &str,
+        _kind: ResolutionKind,
+    ) -> Result<ModuleSpecifier, ModuleLoaderError> {
+        let outside = || {
+            JsErrorBox::type_error(format!(
+                "{} imports {specifier:?}, which is not in the bundle",
+                readable(referrer)
+            ))
+        };
+        let url = if specifier == EDGE {
+            ModuleSpecifier::parse(EDGE).map_err(JsErrorBox::from_err)?
+        } else {
+            resolve_import(specifier, referrer).map_err(|_| outside())?
+        };
+        let known = url.as_str() == EDGE || (url.scheme() == "file" && self.find(&url, |_| ()).is_some());
+        if known { Ok(url) } else { Err(outside()) }
+    }
+
+    fn load(
+        &self,
+        specifier: &ModuleSpecifier,
+        _referrer: Option<&ModuleLoadReferrer>,
+        _options: ModuleLoadOptions,
+    ) -> ModuleLoadResponse {
+        let source = if specifier.as_str() == EDGE {
+            Some(Arc::from(EDGE_SOURCE))
+        } else {
+            self.find(specifier, |code| Arc::clone(&code.source))
+        };
+        let kind = if specifier.path().ends_with(".json") { ModuleType::Json } else { ModuleType::JavaScript };
+        ModuleLoadResponse::Sync(match source {
+            Some(source) => Ok(ModuleSource::new(kind, ModuleSourceCode::String(source.into()), specifier, None)),
+            None => Err(JsErrorBox::type_error(format!("{specifier} is not in the bundle"))),
+        })
+    }
+
+    fn get_source_map(&self, file_name: &str) -> Option<Cow<'_, [u8]>> {
+        let specifier = ModuleSpecifier::parse(file_name).ok()?;
+        let map = self.find(&specifier, |code| code.source_map.clone())??;
+        Some(Cow::Owned(map.as_bytes().to_vec()))
+    }
+
+    fn source_map_source_exists(&self, _source_url: &str) -> Option<bool> {
+        Some(true)
+    }
+}

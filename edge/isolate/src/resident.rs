@@ -1,0 +1,483 @@
+//! An isolate that holds a function: started once, then answering many requests, interleaved on one thread.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future as _;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use deno_core::error::{CoreError, CoreErrorKind};
+use deno_core::{JsRuntime, OpState, PollEventLoopOptions, v8};
+use tokio::sync::oneshot;
+
+use crate::blank::Blank;
+use crate::extension::unflatten;
+use crate::fault::Fault;
+use crate::invocation::{Body, BoxError, Capabilities, Held, HeldBody, Invocation, Outcome};
+use crate::limits::{Limit, Limits};
+use crate::program::{Program, readable, specifier};
+use crate::watchdog::Slot;
+
+/// Why a request got no response, and whether the function had asked for the origin's in that case.
+#[derive(Debug)]
+pub struct Failure {
+    /// What went wrong.
+    pub fault: Fault,
+    /// `ctx.passThroughOnException()` was called.
+    pub pass_through: bool,
+}
+
+pub(crate) struct Resident {
+    pub(crate) program: Arc<Program>,
+    boot: v8::Global<v8::Function>,
+    dispatch: v8::Global<v8::Function>,
+    handle: v8::IsolateHandle,
+    state: Rc<RefCell<OpState>>,
+    slot: Arc<Slot>,
+    heap_broken: Rc<Cell<bool>>,
+    condemned: RefCell<Option<Fault>>,
+    looping: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    pub(crate) last_used: Cell<Instant>,
+    blank: RefCell<Blank>,
+}
+
+impl Resident {
+    /// Starts `program` in a blank isolate: load its modules, evaluate them, find the handler.
+    pub(crate) async fn boot(mut blank: Blank, program: Arc<Program>, slot: Arc<Slot>) -> Result<Rc<Self>, Fault> {
+        blank.loader.claim(Arc::clone(&program));
+        let buffers = program.limits.get(Limit::Buffers);
+        blank.isolate.buffers.limit.store(usize::try_from(buffers).unwrap_or(usize::MAX), Ordering::Relaxed);
+        let (handle, state) =
+            blank.isolate.with(|runtime| (runtime.v8_isolate().thread_safe_handle(), runtime.op_state()));
+        state.borrow_mut().borrow_mut::<Held>().read_all_bytes = buffers;
+        let resident = Rc::new(Self {
+            boot: blank.boot.clone(),
+            dispatch: blank.dispatch.clone(),
+            handle,
+            state,
+            slot,
+            heap_broken: Rc::clone(&blank.heap_broken),
+            condemned: RefCell::new(None),
+            looping: Cell::new(false),
+            waker: RefCell::new(None),
+            last_used: Cell::new(Instant::now()),
+            blank: RefCell::new(blank),
+            program,
+        });
+        resident.start().await?;
+        Ok(resident)
+    }
+
+    async fn start(&self) -> Result<(), Fault> {
+        let main = specifier(&self.program.main).map_err(Fault::Boot)?;
+        let budget = self.program.limits.time(Limit::Startup);
+        let mut spent = Duration::ZERO;
+        // The loader answers at once, so that loading never waits and needs one poll.
+        let (loaded, used) = self.segment(Limit::Startup, budget, |runtime| {
+            let mut load = pin!(runtime.load_main_es_module(&main));
+            match load.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Ok(id)) => Ok(id),
+                Poll::Ready(Err(error)) => Err(describe(&error)),
+                Poll::Pending => Err("its modules did not load at once".to_owned()),
+            }
+        });
+        spent += used;
+        let id = self.or_condemned(loaded)?;
+        let (mut evaluation, used) = self.segment(Limit::Startup, budget.saturating_sub(spent), |runtime| {
+            Box::pin(runtime.mod_evaluate(id)) as Pin<Box<dyn Future<Output = Result<(), CoreError>>>>
+        });
+        spent += used;
+        let evaluated = tokio::time::timeout(self.program.limits.time(Limit::Wall), std::future::poll_fn(|cx| {
+            let left = budget.saturating_sub(spent);
+            let (polled, used) = self.segment(Limit::Startup, left, |runtime| {
+                let ticked = runtime.poll_event_loop(cx, PollEventLoopOptions::default());
+                match evaluation.as_mut().poll(cx) {
+                    Poll::Ready(result) => Poll::Ready(result.map_err(|error| describe(&error))),
+                    Poll::Pending => match ticked {
+                        Poll::Ready(Err(error)) => Poll::Ready(Err(describe(&error))),
+                        Poll::Ready(Ok(())) => {
+                            Poll::Ready(Err("its top level awaits something that can never happen".to_owned()))
+                        }
+                        Poll::Pending => Poll::Pending,
+                    },
+                }
+            });
+            spent += used;
+            if self.condemned.borrow().is_some() { Poll::Ready(Ok(())) } else { polled }
+        }));
+        let evaluated = evaluated.await.unwrap_or_else(|_| Err("its top level awaits for too long".to_owned()));
+        self.or_condemned(evaluated)?;
+        let (connected, _) = self.segment(Limit::Startup, budget.saturating_sub(spent), |runtime| self.connect(runtime, id));
+        self.or_condemned(connected)
+    }
+
+    fn or_condemned<T>(&self, result: Result<T, String>) -> Result<T, Fault> {
+        match &*self.condemned.borrow() {
+            Some(fault) => Err(fault.clone()),
+            None => result.map_err(Fault::Boot),
+        }
+    }
+
+    /// Calls `boot(namespace, bindings)` of the runtime's JavaScript.
+    fn connect(&self, runtime: &mut JsRuntime, id: deno_core::ModuleId) -> Result<(), String> {
+        let namespace = runtime.get_module_namespace(id).map_err(|error| describe(&error))?;
+        deno_core::scope!(scope, runtime);
+        let boot = v8::Local::new(scope, &self.boot);
+        let namespace = v8::Local::new(scope, namespace);
+        let bindings = v8::String::new(scope, &self.program.bindings).ok_or("its bindings are too large")?;
+        let this = v8::undefined(scope).into();
+        match boot.call(scope, this, &[namespace.into(), bindings.into()]) {
+            Some(answer) => {
+                let problem = answer.to_rust_string_lossy(scope);
+                if problem.is_empty() { Ok(()) } else { Err(format!("{}: {problem}", self.program.main)) }
+            }
+            None => Err("its default export cannot be read".to_owned()),
+        }
+    }
+
+    /// Runs a stretch of JavaScript that may use `budget` of processor time; says how much it used.
+    fn segment<R>(&self, limit: Limit, budget: Duration, body: impl FnOnce(&mut JsRuntime) -> R) -> (R, Duration) {
+        let mut blank = self.blank.borrow_mut();
+        self.slot.begin(&self.handle, budget);
+        let before = thread_time();
+        let result = blank.isolate.with(body);
+        let used = thread_time().saturating_sub(before);
+        if self.slot.end() {
+            self.condemn(self.broke(limit));
+        }
+        if self.heap_broken.get() {
+            self.condemn(self.broke(Limit::Heap));
+        }
+        (result, used)
+    }
+
+    fn broke(&self, limit: Limit) -> Fault {
+        Fault::Limit { limit, value: self.program.limits.get(limit) }
+    }
+
+    /// No request goes to this isolate any more; those that wait for it fail with the first cause.
+    fn condemn(&self, fault: Fault) {
+        self.condemned.borrow_mut().get_or_insert(fault);
+    }
+
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.condemned.borrow().is_some()
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.held(|held| held.invocations.len())
+    }
+
+    /// What the top level logged.
+    pub(crate) fn start_log(&self) -> Vec<String> {
+        self.held(|held| std::mem::take(&mut held.start_log))
+    }
+
+    fn held<R>(&self, body: impl FnOnce(&mut Held) -> R) -> R {
+        body(self.state.borrow_mut().borrow_mut::<Held>())
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.program.limits
+    }
+
+    /// One request, from its head to the head of the response. The response's body may go on after.
+    pub(crate) async fn invoke(
+        self: &Rc<Self>,
+        request: http::Request<Body>,
+        url: String,
+        capabilities: Rc<dyn Capabilities>,
+    ) -> Result<http::Response<Body>, Failure> {
+        self.last_used.set(Instant::now());
+        let (live, mut answer) = self.admit(request, url, capabilities).map_err(|fault| Failure { fault, pass_through: false })?;
+        let ((), used) = self.segment(Limit::Cpu, self.limits().time(Limit::Cpu), |runtime| self.dispatch(runtime, live.id));
+        self.charge(used);
+        let outcome = match answer.try_recv() {
+            Ok(outcome) => {
+                // What goes on after the answer (a streamed body, waitUntil) needs the event loop.
+                if self.held(|held| held.invocations.get_mut(live.id).is_some_and(|i| i.waits > 0) || !held.writers.is_empty()) {
+                    self.keep_looping();
+                }
+                Some(outcome)
+            }
+            Err(_) => {
+                self.keep_looping();
+                match tokio::time::timeout(self.limits().time(Limit::Wall), answer).await {
+                    Ok(outcome) => outcome.ok(),
+                    Err(_) => {
+                        self.condemn(self.broke(Limit::Wall));
+                        self.wake();
+                        None
+                    }
+                }
+            }
+        };
+        let (pass_through, broke) = self.held(|held| {
+            held.invocations.get_mut(live.id).map_or((false, None), |i| (i.pass_through, i.broke))
+        });
+        self.conclude(outcome, broke, live).map_err(|fault| Failure { fault, pass_through })
+    }
+
+    fn admit(
+        self: &Rc<Self>,
+        request: http::Request<Body>,
+        url: String,
+        capabilities: Rc<dyn Capabilities>,
+    ) -> Result<(Live, oneshot::Receiver<Outcome>), Fault> {
+        if let Some(fault) = &*self.condemned.borrow() {
+            return Err(fault.clone());
+        }
+        let (sender, receiver) = oneshot::channel();
+        let (head, body) = request.into_parts();
+        let limits = self.limits();
+        let id = self.held(|held| {
+            if held.invocations.len() as u64 >= limits.get(Limit::Concurrency) {
+                return None;
+            }
+            let body = if http_body::Body::is_end_stream(&body) { 0 } else { held.bodies.insert(HeldBody::Ready(body))? };
+            held.invocations.insert(Invocation {
+                head,
+                url,
+                body,
+                capabilities,
+                answer: Some(sender),
+                released: false,
+                waits: 0,
+                cpu: Duration::ZERO,
+                subrequests: limits.get(Limit::Subrequests),
+                log_bytes: limits.get(Limit::Log),
+                pass_through: false,
+                broke: None,
+            })
+        });
+        let id = id.ok_or_else(|| self.broke(Limit::Concurrency))?;
+        Ok((Live { resident: Rc::clone(self), id }, receiver))
+    }
+
+    fn dispatch(&self, runtime: &mut JsRuntime, id: u32) {
+        deno_core::scope!(scope, runtime);
+        v8::tc_scope!(let scope, scope);
+        let dispatch = v8::Local::new(scope, &self.dispatch);
+        let this = v8::undefined(scope).into();
+        let id = v8::Integer::new_from_unsigned(scope, id).into();
+        // Whatever it throws, it has reported; only a termination gets out, and the segment knows of that.
+        let _ = dispatch.call(scope, this, &[id]);
+        scope.perform_microtask_checkpoint();
+    }
+
+    /// Turns what the handler answered into a response whose body keeps the invocation alive.
+    fn conclude(&self, outcome: Option<Outcome>, broke: Option<Limit>, live: Live) -> Result<http::Response<Body>, Fault> {
+        let refused = self.blank.borrow().isolate.buffers.refused.swap(false, Ordering::Relaxed);
+        let broke = broke.or(refused.then_some(Limit::Buffers));
+        match outcome {
+            None => Err(self.condemned.borrow().clone().unwrap_or(Fault::NeverAnswered)),
+            Some(Outcome::Threw(message)) => Err(match broke {
+                Some(limit) => self.broke(limit),
+                None => Fault::Threw(readable(&message)),
+            }),
+            Some(Outcome::Invalid(message)) => Err(Fault::InvalidResponse(readable(&message))),
+            Some(Outcome::Response { status, headers, body }) => {
+                let mut response = http::Response::new(());
+                *response.status_mut() =
+                    http::StatusCode::from_u16(status).map_err(|e| Fault::InvalidResponse(format!("status {status}: {e}")))?;
+                unflatten(&headers, response.headers_mut()).map_err(Fault::InvalidResponse)?;
+                let limit = self.limits().get(Limit::ResponseBody);
+                let body = body.unwrap_or_else(|| empty());
+                let size = http_body::Body::size_hint(&body);
+                if size.lower() > limit {
+                    return Err(self.broke(Limit::ResponseBody));
+                }
+                Ok(response.map(|()| Box::pin(Answered { body, left: limit, limit, _live: live }) as Body))
+            }
+        }
+    }
+
+    fn keep_looping(self: &Rc<Self>) {
+        if self.looping.replace(true) {
+            self.wake();
+        } else {
+            let resident = Rc::clone(self);
+            deno_core::unsync::spawn(async move {
+                std::future::poll_fn(|cx| resident.poll(cx)).await;
+                resident.looping.set(false);
+            });
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// One turn of the event loop. Ready when no request needs it any more.
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        *self.waker.borrow_mut() = Some(cx.waker().clone());
+        if !self.is_condemned() {
+            let (turn, used) = self.segment(Limit::Cpu, self.budget(), |runtime| {
+                runtime.poll_event_loop(cx, PollEventLoopOptions::default())
+            });
+            self.charge(used);
+            match turn {
+                Poll::Ready(Err(error)) => self.condemn(Fault::Threw(describe(&error))),
+                // Nothing is left to wait for: who has no answer now gets none.
+                Poll::Ready(Ok(())) if !self.is_condemned() => {
+                    self.fail_all();
+                    return Poll::Ready(());
+                }
+                _ => {}
+            }
+        }
+        if self.is_condemned() {
+            self.fail_all();
+            return Poll::Ready(());
+        }
+        if self.held(sweep) == 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Closes the channels of all that wait, and forgets what only `waitUntil` kept.
+    fn fail_all(&self) {
+        self.held(|held| {
+            for invocation in held.invocations.iter_mut() {
+                invocation.answer = None;
+                invocation.waits = 0;
+            }
+            held.writers.clear();
+            sweep(held);
+        });
+    }
+
+    /// What a turn of the event loop may use: the most that any request in flight has left.
+    fn budget(&self) -> Duration {
+        let limit = self.limits().time(Limit::Cpu);
+        self.held(|held| held.invocations.iter_mut().map(|i| limit.saturating_sub(i.cpu)).max()).unwrap_or(limit)
+    }
+
+    /// Charges processor time to the requests in flight, in equal parts: V8 does not say whose callbacks a turn ran.
+    fn charge(&self, used: Duration) {
+        let limit = self.limits().time(Limit::Cpu);
+        let over = self.held(|held| {
+            let share = used / u32::try_from(held.invocations.len().max(1)).unwrap_or(u32::MAX);
+            let mut over = false;
+            for invocation in held.invocations.iter_mut() {
+                invocation.cpu += share;
+                over |= invocation.cpu > limit;
+            }
+            over
+        });
+        if over {
+            self.condemn(self.broke(Limit::Cpu));
+        }
+    }
+}
+
+/// Forgets the invocations that are over; how many are left.
+fn sweep(held: &mut Held) -> usize {
+    held.invocations.retain(|invocation| !(invocation.released && invocation.waits == 0));
+    held.invocations.len()
+}
+
+/// Holds an invocation from its admission to the end of its response's body, or to the client's departure.
+struct Live {
+    resident: Rc<Resident>,
+    id: u32,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let resident = &self.resident;
+        let waiting = resident.held(|held| {
+            if let Some(invocation) = held.invocations.get_mut(self.id) {
+                invocation.released = true;
+                invocation.answer = None;
+                let body = invocation.body;
+                let waiting = invocation.waits > 0;
+                held.bodies.remove(body);
+                sweep(held);
+                return waiting;
+            }
+            false
+        });
+        if waiting {
+            let (resident, id) = (Rc::clone(resident), self.id);
+            deno_core::unsync::spawn(async move {
+                tokio::time::sleep(resident.limits().time(Limit::WaitUntil)).await;
+                resident.held(|held| {
+                    if let Some(invocation) = held.invocations.get_mut(id) {
+                        invocation.capabilities.log(3, "waitUntil: still pending at its limit, given up");
+                        invocation.waits = 0;
+                    }
+                });
+                resident.wake();
+            });
+        }
+        self.resident.wake();
+    }
+}
+
+/// A response's body, counted against its limit.
+struct Answered {
+    body: Body,
+    left: u64,
+    limit: u64,
+    _live: Live,
+}
+
+impl http_body::Body for Answered {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        let frame = std::task::ready!(self.body.as_mut().poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            match self.left.checked_sub(data.len() as u64) {
+                Some(left) => self.left = left,
+                None => return Poll::Ready(Some(Err(format!("the response body is over its limit of {} bytes", self.limit).into()))),
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn empty() -> Body {
+    Box::pin(http_body_util::BodyExt::map_err(http_body_util::Empty::new(), |never| match never {}))
+}
+
+/// Processor time of the calling thread.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// An error of the function, as its author wants to read it: message, place, source line.
+fn describe(error: &CoreError) -> String {
+    let CoreErrorKind::Js(js) = error.as_kind() else { return readable(&error.to_string()) };
+    let mut text = js.exception_message.clone();
+    if let Some(frame) = js.frames.first()
+        && let (Some(file), Some(line)) = (&frame.file_name, frame.line_number)
+    {
+        text.push_str(&format!("\n    at {file}:{line}:{}", frame.column_number.unwrap_or(1)));
+    }
+    if let Some(line) = &js.source_line {
+        text.push_str(&format!("\n    {}", line.trim_end()));
+    }
+    readable(&text)
+}

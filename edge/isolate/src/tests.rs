@@ -1,0 +1,169 @@
+//! The engine through its public face: real isolates, real programs.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::{Arc, LazyLock, mpsc};
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use http_body_util::{BodyExt as _, Full};
+
+use crate::*;
+
+mod api;
+mod limits;
+mod lifecycle;
+
+/// Threads that run V8 must descend from the one that started it, which libtest's do not: this one makes them.
+static ROOT: LazyLock<mpsc::Sender<Box<dyn FnOnce(Platform) + Send>>> = LazyLock::new(|| {
+    let (sender, receiver) = mpsc::channel::<Box<dyn FnOnce(Platform) + Send>>();
+    std::thread::spawn(move || {
+        let platform = Platform::start();
+        for job in receiver {
+            std::thread::Builder::new().stack_size(8 << 20).spawn(move || job(platform)).unwrap();
+        }
+    });
+    sender
+});
+
+/// Runs `test` with a worker, on a thread of its own, inside a current-thread runtime.
+fn with_worker<F, Fut>(test: F)
+where
+    F: FnOnce(Worker) -> Fut + Send + 'static,
+    Fut: Future<Output = ()>,
+{
+    let (done, finished) = mpsc::channel();
+    let job = move |platform| {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let watchdog = Watchdog::start().unwrap();
+            runtime.block_on(async move { test(Worker::new(platform, &watchdog, Config { ready: 1, residents: 10 })).await });
+        }));
+        done.send(outcome).unwrap();
+    };
+    ROOT.send(Box::new(job)).unwrap();
+    if let Err(panic) = finished.recv().expect("the test's thread lives") {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A platform that answers `fetch()` with what it was asked, and remembers the log.
+#[derive(Default)]
+struct Echo {
+    log: RefCell<Vec<String>>,
+}
+
+impl Capabilities for Echo {
+    fn cf(&self) -> String {
+        r#"{"country":"JP"}"#.to_owned()
+    }
+
+    fn fetch(&self, request: http::Request<Body>, _cf: String) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>> {
+        async move {
+            let (head, body) = request.into_parts();
+            if head.uri.path() == "/fail" {
+                return Err("the origin is unreachable".to_owned());
+            }
+            if head.uri.path() == "/slow" {
+                tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+            }
+            let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
+            let text = format!("{} {} {}", head.method, head.uri, String::from_utf8_lossy(&body));
+            let mut response = http::Response::builder();
+            if let Some(location) = head.uri.path().strip_prefix("/redirect-to") {
+                response = response.status(302).header("location", location);
+            }
+            for (name, value) in &head.headers {
+                response = response.header(format!("echo-{name}"), value);
+            }
+            Ok(response.body(full(text)).unwrap())
+        }
+        .boxed_local()
+    }
+
+    fn call(&self, binding: &str, method: &str, argument: &str) -> Result<String, String> {
+        if binding == "REFUSED" {
+            return Err("refused".to_owned());
+        }
+        Ok(format!(r#"{{"success":true,"ok":true,"called":"{binding}.{method}({argument})"}}"#))
+    }
+
+    fn call_async(&self, _: String, _: String, _: String) -> LocalBoxFuture<'static, Result<String, String>> {
+        async { Ok("{}".to_owned()) }.boxed_local()
+    }
+
+    fn log(&self, level: u8, text: &str) {
+        self.log.borrow_mut().push(format!("{level} {text}"));
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn full(text: impl Into<Bytes>) -> Body {
+    Box::pin(Full::new(text.into()).map_err(|never| match never {}))
+}
+
+fn program_of(modules: &[(&str, &str)], changes: &[(&'static str, u64)]) -> Arc<Program> {
+    let modules: BTreeMap<_, _> = modules
+        .iter()
+        .map(|(path, source)| ((*path).to_owned(), Code { source: Arc::from(*source), source_map: None }))
+        .collect();
+    let main = modules.keys().next().unwrap().clone();
+    Arc::new(Program {
+        version: format!("{modules:?}{changes:?}"),
+        main,
+        modules,
+        bindings: r#"[{"name":"LIMITER","kind":"ratelimit"},{"name":"GREETING","kind":"var","value":"hi"}]"#.to_owned(),
+        limits: crate::limits::Limits::with(changes.iter().copied()).unwrap(),
+    })
+}
+
+/// A function whose handler has this body.
+fn handler(body: &str) -> Arc<Program> {
+    handler_with(body, &[])
+}
+
+fn handler_with(body: &str, changes: &[(&'static str, u64)]) -> Arc<Program> {
+    program_of(&[("index.js", &format!("export default {{ async fetch(request, env, ctx) {{ {body} }} }};"))], changes)
+}
+
+fn request(method: &str, path: &str, body: &str) -> http::Request<Body> {
+    http::Request::builder().method(method).uri(path).header("x-test", "yes").header("host", "example.com")
+        .body(full(body.to_owned())).unwrap()
+}
+
+struct Answer {
+    status: u16,
+    headers: http::HeaderMap,
+    body: Result<String, String>,
+    log: Vec<String>,
+}
+
+async fn ask(worker: &Worker, program: &Arc<Program>, request: http::Request<Body>) -> Result<Answer, Failure> {
+    let echo = Rc::new(Echo::default());
+    let url = format!("http://example.com{}", request.uri());
+    let invoked = worker.invoke(program, request, url, Rc::clone(&echo) as Rc<dyn Capabilities>).await;
+    let (head, body) = invoked.result?.into_parts();
+    let body = body.collect().await.map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned()).map_err(|e| e.to_string());
+    let log = echo.log.borrow().clone();
+    Ok(Answer { status: head.status.as_u16(), headers: head.headers, body, log })
+}
+
+/// The text that a GET of a handler with this body gives.
+async fn text(worker: &Worker, body: &str) -> String {
+    let answer = ask(worker, &handler(body), request("GET", "/path?q=1", "")).await;
+    answer.unwrap_or_else(|failure| panic!("{body}: {failure:?}")).body.unwrap()
+}
+
+/// How a handler with this body fails.
+async fn fault(worker: &Worker, program: &Arc<Program>) -> Fault {
+    match ask(worker, program, request("GET", "/", "")).await {
+        Ok(answer) => panic!("answered {} {:?}", answer.status, answer.body),
+        Err(failure) => failure.fault,
+    }
+}

@@ -1,0 +1,110 @@
+use super::*;
+
+#[test]
+fn a_version_that_does_not_start_says_why_and_where() {
+    with_worker(|worker| async move {
+        for (source, parts) in [
+            ("export default {\n  fetch( { }\n}", &["SyntaxError", "index.js:3"][..]),
+            ("const x = 1;\nthrow new Error('at the top');", &["at the top", "index.js:2:7", "throw new Error"]),
+            ("export const x = 1;", &["no default export"]),
+            ("export default { }", &["no fetch"]),
+            ("export default function () {}", &["no fetch"]),
+            ("import 'lodash'; export default {}", &["lodash", "not in the bundle"]),
+            ("import './other.js'; export default {}", &["other.js", "not in the bundle"]),
+            ("await new Promise(() => {}); export default {}", &["never happen"]),
+            ("await fetch('http://o/'); export default {}", &["while a request is handled"]),
+        ] {
+            let fault = fault(&worker, &program_of(&[("index.js", source)], &[])).await;
+            let message = fault.to_string();
+            assert_eq!(fault.code(), "function/boot", "{source}: {message}");
+            for part in parts {
+                assert!(message.contains(part), "{source}: {message:?} lacks {part:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_handler_that_fails_says_how() {
+    with_worker(|worker| async move {
+        for (body, code, part) in [
+            ("throw new Error('boom')", "function/threw", "boom"),
+            ("null.x", "function/threw", "index.js:1"),
+            ("throw 'text'", "function/threw", "text"),
+            ("return 'text'", "function/invalid-response", "not a Response"),
+            ("", "function/invalid-response", "undefined"),
+            ("return Response.error()", "function/invalid-response", "error"),
+            ("await new Promise(() => {})", "function/never-answered", "never"),
+        ] {
+            let fault = fault(&worker, &handler(body)).await;
+            assert_eq!(fault.code(), code, "{body}: {fault}");
+            assert!(fault.to_string().contains(part), "{body}: {fault}");
+        }
+        assert_eq!(text(&worker, "return new Response('alive')").await, "alive");
+    });
+}
+
+#[test]
+fn deep_recursion_is_an_ordinary_error() {
+    with_worker(|worker| async move {
+        let body = "const f = () => f() + 1; try { f() } catch (e) { return new Response(e.name) }";
+        assert_eq!(text(&worker, body).await, "RangeError");
+    });
+}
+
+#[test]
+fn state_of_a_module_lives_as_long_as_its_isolate() {
+    with_worker(|worker| async move {
+        let program = program_of(&[("index.js", "let n = 0; export default { fetch: () => new Response(String(++n)) }")], &[]);
+        for expected in ["1", "2", "3"] {
+            assert_eq!(ask(&worker, &program, request("GET", "/", "")).await.unwrap().body.unwrap(), expected);
+        }
+        worker.retain(|_| false);
+        assert_eq!(ask(&worker, &program, request("GET", "/", "")).await.unwrap().body.unwrap(), "1");
+    });
+}
+
+#[test]
+fn requests_in_one_isolate_interleave() {
+    with_worker(|worker| async move {
+        let program = handler("const ms = Number(new URL(request.url).pathname.slice(1)); await new Promise(r => setTimeout(r, ms)); return new Response(String(ms))");
+        let asked = [40, 5, 20].map(|ms| ask(&worker, &program, request("GET", &format!("/{ms}"), "")));
+        let bodies: Vec<_> = futures::future::join_all(asked).await.into_iter().map(|a| a.unwrap().body.unwrap()).collect();
+        assert_eq!(bodies, ["40", "5", "20"]);
+    });
+}
+
+#[test]
+fn unhandled_rejections_and_throws_in_timers_are_logged_and_survived() {
+    with_worker(|worker| async move {
+        let program = handler("Promise.reject(new Error('loose')); setTimeout(() => { throw new Error('timer') }, 1); await new Promise(r => setTimeout(r, 20)); return new Response('ok')");
+        let answer = ask(&worker, &program, request("GET", "/", "")).await.unwrap();
+        assert_eq!(answer.body.unwrap(), "ok");
+        assert!(answer.log.iter().any(|l| l.contains("loose")) && answer.log.iter().any(|l| l.contains("timer")), "{:?}", answer.log);
+    });
+}
+
+#[test]
+fn the_isolates_idle_longest_make_room() {
+    with_worker(|worker| async move {
+        for i in 0..25 {
+            assert_eq!(text(&worker, &format!("return new Response('{i}')")).await, i.to_string());
+        }
+        assert!(worker.counts().0 <= 11, "{:?}", worker.counts());
+    });
+}
+
+#[test]
+fn a_program_is_checked_without_a_worker() {
+    let (done, finished) = mpsc::channel();
+    ROOT.send(Box::new(move |platform| {
+        let owned = |program: Arc<Program>| Arc::try_unwrap(program).unwrap();
+        let good = check(platform, owned(handler("return new Response('')")));
+        let bad = check(platform, owned(program_of(&[("i.js", "throw new Error('no')")], &[])));
+        done.send((good, bad)).unwrap();
+    }))
+    .unwrap();
+    let (good, bad) = finished.recv().unwrap();
+    assert_eq!(good, Ok(()));
+    assert!(bad.unwrap_err().to_string().contains("no"));
+}

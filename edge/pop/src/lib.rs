@@ -1,0 +1,1 @@
+//! One PoP: listeners, the request path, routing, host capabilities.
