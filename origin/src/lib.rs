@@ -1,6 +1,13 @@
 //! Object storage, deployments and their manifest, the origin HTTP server and the control API.
+//!
+//! In reading order: [`bundle`] is what a deploy uploads; [`store`] keeps objects by [`key`]; [`deployment`] says
+//! which bundles are live; [`server`] runs the listeners; [`client`] speaks to the admin one, in the words of [`api`].
 
+mod admin;
+pub mod api;
 pub mod bundle;
+pub mod client;
 pub mod deployment;
 pub mod key;
+pub mod server;
 pub mod store;

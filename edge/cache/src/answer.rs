@@ -124,9 +124,13 @@ mod tests {
         }
         let request = builder.body(()).unwrap().into_parts().0;
         let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("etag", "\"a\""), ("last-modified", MODIFIED), ("date", LATER), ("content-type", "text/plain"), ("vary", "x")]
-        {
+        for (name, value) in [
+            ("etag", "\"a\""),
+            ("last-modified", MODIFIED),
+            ("date", LATER),
+            ("content-type", "text/plain"),
+            ("vary", "x"),
+        ] {
             headers.insert(name, value.parse().unwrap());
         }
         let mut status = StatusCode::OK;

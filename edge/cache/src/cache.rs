@@ -80,7 +80,7 @@ impl Cache {
         self.shared.ledger.bytes.load(Ordering::Relaxed)
     }
 
-    /// Origin requests under way that others can share.
+    /// Responses that are asked for or arriving, at most [`Config::max_fills`].
     pub fn fills(&self) -> usize {
         self.shared.ledger.fills.load(Ordering::Relaxed)
     }

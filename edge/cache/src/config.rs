@@ -18,7 +18,7 @@ pub struct Config {
     /// Most bytes held by bodies that are still arriving, all together. Past it a new chunk turns its fill into a
     /// pass-through. Default: 128 MiB.
     pub fill_capacity_bytes: u64,
-    /// Most origin requests that are shared at a time; past it requests go to the origin unshared and unstored.
+    /// Most responses that are asked for or arriving at a time; past it requests go to the origin unshared and unstored.
     /// Default: 8,192.
     pub max_fills: usize,
     /// Most variants (`Vary`, [`Key`](crate::Key) parts) under one URI; the least recently stored goes first. Default: 64.

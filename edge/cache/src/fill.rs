@@ -16,11 +16,11 @@ use crate::entry::{Entry, Head};
 use crate::failure::OriginFailure;
 use crate::flights::Ledger;
 use crate::key::Key;
-use crate::policy::{NotStored, vary};
+use crate::policy::vary;
 
 mod reader;
 
-pub(crate) use reader::{Reader, Resume};
+pub(crate) use reader::Reader;
 
 /// One origin request and the body it brings: written by one task, read by any number of [`Reader`]s on any runtime.
 ///
@@ -28,8 +28,8 @@ pub(crate) use reader::{Reader, Resume};
 /// [detached](Fill::detach): the leader takes the rest of it as it comes, followers ask the origin themselves.
 pub(crate) struct Fill {
     key: Key,
-    /// The leader's request, to tell who may wait for its answer before there is one.
-    request: HeaderMap,
+    /// The leader's request, to tell who may wait for its answer before there is one; `None` when nobody may.
+    request: Option<HeaderMap>,
     state: Mutex<State>,
     revoked: AtomicBool,
     ledger: Arc<Ledger>,
@@ -62,9 +62,9 @@ enum Stage {
     /// All chunks are there.
     Complete(Arc<Head>),
     /// Too large: the rest is for the leader alone.
-    Detached { head: Arc<Head>, rest: Option<OriginBody> },
+    Detached { rest: Option<OriginBody> },
     /// The body broke off.
-    Aborted { head: Arc<Head>, failure: OriginFailure },
+    Aborted(OriginFailure),
 }
 
 /// What a follower learns when the origin has answered its leader.
@@ -75,7 +75,7 @@ pub(crate) enum Verdict {
     /// A stored response was confirmed.
     Confirmed(Arc<Entry>),
     /// The answer is the leader's alone.
-    Unshared(NotStored),
+    Unshared,
     /// The origin gave no answer, or this error.
     Failed { failure: Option<OriginFailure>, status: Option<StatusCode> },
 }
@@ -84,7 +84,7 @@ pub(crate) enum Verdict {
 const CHUNK_OVERHEAD: u64 = 64;
 
 impl Fill {
-    pub(crate) fn new(key: Key, request: HeaderMap, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(key: Key, request: Option<HeaderMap>, ledger: Arc<Ledger>) -> Self {
         let state = State {
             stage: Stage::Asking,
             chunks: Vec::new(),
@@ -103,15 +103,11 @@ impl Fill {
     /// Whether this request may wait for the answer: until it is there, requests are told apart by the fields that
     /// earlier answers varied by.
     pub(crate) fn suits(&self, key: &Key, request: &HeaderMap, vary: &[HeaderName]) -> bool {
-        if key.parts() != self.key.parts() {
-            return false;
-        }
+        let Some(leaders) = self.request.as_ref().filter(|_| key.parts() == self.key.parts()) else { return false };
         match &self.lock().stage {
-            Stage::Asking => {
-                vary.iter().all(|name| vary::normalised(&self.request, name) == vary::normalised(request, name))
-            }
+            Stage::Asking => vary.iter().all(|name| vary::normalised(leaders, name) == vary::normalised(request, name)),
             Stage::Arriving(head) => head.answers(key, request),
-            Stage::Settled(_) | Stage::Complete(_) | Stage::Detached { .. } | Stage::Aborted { .. } => false,
+            Stage::Settled(_) | Stage::Complete(_) | Stage::Detached { .. } | Stage::Aborted(_) => false,
         }
     }
 
@@ -170,8 +166,8 @@ impl Fill {
             Stage::Asking => {
                 state.stage = Stage::Settled(Verdict::Failed { failure: Some(failure), status: None });
             }
-            Stage::Arriving(head) => state.stage = Stage::Aborted { head: Arc::clone(head), failure },
-            Stage::Settled(_) | Stage::Complete(_) | Stage::Detached { .. } | Stage::Aborted { .. } => {}
+            Stage::Arriving(_) => state.stage = Stage::Aborted(failure),
+            Stage::Settled(_) | Stage::Complete(_) | Stage::Detached { .. } | Stage::Aborted(_) => {}
         });
     }
 
@@ -179,9 +175,9 @@ impl Fill {
     pub(crate) fn detach(&self, rest: OriginBody) {
         let mut rest = Some(rest);
         self.change(|state| {
-            if let Stage::Arriving(head) = &state.stage {
+            if matches!(state.stage, Stage::Arriving(_)) {
                 let rest = if state.leader == Leader::Reading { rest.take() } else { None };
-                state.stage = Stage::Detached { head: Arc::clone(head), rest };
+                state.stage = Stage::Detached { rest };
             }
         });
     }
@@ -256,8 +252,8 @@ impl Future for Awaiting {
             }
             Stage::Settled(verdict) => verdict.clone(),
             Stage::Arriving(head) | Stage::Complete(head) => Verdict::Arriving(Arc::clone(head)),
-            Stage::Detached { .. } => Verdict::Unshared(NotStored::TooLarge),
-            Stage::Aborted { failure, .. } => Verdict::Failed { failure: Some(failure.clone()), status: None },
+            Stage::Detached { .. } => Verdict::Unshared,
+            Stage::Aborted(failure) => Verdict::Failed { failure: Some(failure.clone()), status: None },
         })
     }
 }

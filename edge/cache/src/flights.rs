@@ -19,7 +19,7 @@ pub(crate) struct Ledger {
     pub(crate) fills: AtomicUsize,
 }
 
-/// The fills that can be joined, by URI. Sharded so that threads with different URIs rarely meet.
+/// The fills under way, by URI. Sharded so that threads with different URIs rarely meet.
 pub(crate) struct Flights {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
@@ -55,18 +55,20 @@ impl Flights {
         if let Some(fill) = fills.iter().find(|fill| fill.suits(key, request, vary)) {
             return Entered::Follow(Arc::clone(fill));
         }
-        if self.ledger.fills.load(Ordering::Relaxed) >= self.max_fills {
-            return Entered::Full;
-        }
-        self.ledger.fills.fetch_add(1, Ordering::Relaxed);
-        let fill = Arc::new(Fill::new(key.clone(), request.clone(), Arc::clone(&self.ledger)));
-        shard.entry(Arc::clone(key.shared_uri())).or_default().push(Arc::clone(&fill));
-        Entered::Lead(fill)
+        self.start(&mut shard, key, Some(request.clone())).map_or(Entered::Full, Entered::Lead)
     }
 
-    /// A fill that nobody else finds.
-    pub(crate) fn alone(&self, key: &Key) -> Arc<Fill> {
-        Arc::new(Fill::new(key.clone(), HeaderMap::new(), Arc::clone(&self.ledger)))
+    /// Starts a fill that nobody can join, but that an invalidation finds. `None` when there are too many.
+    pub(crate) fn alone(&self, key: &Key) -> Option<Arc<Fill>> {
+        self.start(&mut self.shard(key.uri()), key, None)
+    }
+
+    fn start(&self, shard: &mut Shard, key: &Key, request: Option<HeaderMap>) -> Option<Arc<Fill>> {
+        let room = |fills| (fills < self.max_fills).then_some(fills + 1);
+        self.ledger.fills.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
+        let fill = Arc::new(Fill::new(key.clone(), request, Arc::clone(&self.ledger)));
+        shard.entry(Arc::clone(key.shared_uri())).or_default().push(Arc::clone(&fill));
+        Some(fill)
     }
 
     /// Nobody joins this fill any more. Without effect on one that is not here.

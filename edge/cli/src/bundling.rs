@@ -6,7 +6,9 @@
 //! `./util.ts`, `./x.js` for `./x.ts`, a folder for its index), the specifier is written out in the bundle. JavaScript
 //! is otherwise left byte for byte as it is, and lines never move; TypeScript is transpiled, with a source map.
 //!
-//! JSON and text become modules with one default export, under their own path: every module of a bundle is JavaScript.
+//! A module whose path ends in `.json` is JSON, and every import of it has `with { type: "json" }` in the bundle, whether
+//! the author wrote it or not. Any other text that is imported becomes JavaScript under its own path: a module with one
+//! default export.
 
 mod assets;
 mod graph;
@@ -25,10 +27,10 @@ use origin::bundle::{Asset, Bundle, Digest, FORMAT, MAX_BUNDLE_BYTES, Module};
 use crate::project::{Project, SourceError, SourceErrors};
 
 /// Everything that stands in the way of a bundle.
-pub type BuildErrors = SourceErrors;
+pub(crate) type BuildErrors = SourceErrors;
 
 /// Most modules of one bundle. Larger programs are bundled into one file first.
-pub const MAX_MODULES: usize = 2_000;
+pub(crate) const MAX_MODULES: usize = 2_000;
 
 /// Stack of the thread that compiles: enough, without optimisation too, for the deepest program that [`nesting`] lets
 /// through. This is address space, of which only what is used becomes memory.
@@ -39,7 +41,7 @@ const MAX_REPORTED: usize = 100;
 
 /// A bundle, and what has to be uploaded with it.
 #[derive(Clone, Debug)]
-pub struct Built {
+pub(crate) struct Built {
     /// The bundle. The same project gives the same bytes on every machine.
     pub bundle: Bundle,
     /// The bytes of every asset, once for each digest, in the order of digests.
@@ -53,7 +55,7 @@ pub struct Built {
 /// # Errors
 /// Every syntax error, every import that cannot be resolved, every static file that cannot be published, or a bundle
 /// larger than [`MAX_BUNDLE_BYTES`], in the order they are met; at most 100.
-pub fn bundle(project: &Project) -> Result<Built, BuildErrors> {
+pub(crate) fn bundle(project: &Project) -> Result<Built, BuildErrors> {
     let mut warnings = project.warnings.clone();
     let mut errors = Vec::new();
     let modules = match &project.main {

@@ -7,9 +7,9 @@
 mod bindings;
 mod document;
 mod fields;
-pub mod folder;
+pub(crate) mod folder;
 mod schema;
-pub mod source_error;
+mod source_error;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -22,24 +22,24 @@ use origin::bundle::{FunctionConfig, FunctionName};
 
 use document::Language;
 use folder::{Folder, FolderError};
-pub use source_error::{Place, SourceError, SourceErrors};
+pub(crate) use source_error::{SourceError, SourceErrors};
 
 /// Everything that is wrong with a project file.
-pub type ProjectErrors = SourceErrors;
+pub(crate) type ProjectErrors = SourceErrors;
 
 /// Names a project file may have. A folder has exactly one of them.
-pub const FILE_NAMES: [&str; 3] = ["wrangler.jsonc", "wrangler.json", "wrangler.toml"];
+pub(crate) const FILE_NAMES: [&str; 3] = ["wrangler.jsonc", "wrangler.json", "wrangler.toml"];
 
 /// Largest project file read, in bytes.
-pub const MAX_PROJECT_FILE_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_PROJECT_FILE_BYTES: u64 = 1 << 20;
 
 /// `Cache-Control` of assets whose project file says nothing: fresh for five minutes, then revalidated by its entity
 /// tag, so that a forgotten setting neither hammers the origin nor pins an old file for long.
-pub const DEFAULT_ASSET_CACHE_CONTROL: &str = "public, max-age=300";
+pub(crate) const DEFAULT_ASSET_CACHE_CONTROL: &str = "public, max-age=300";
 
 /// A project file that has been read and found right, and the folder it stands in.
 #[derive(Clone, Debug)]
-pub struct Project {
+pub(crate) struct Project {
     /// The folder that holds everything the function is made of.
     pub folder: Folder,
     /// Name of the project file in the folder, one of [`FILE_NAMES`].
@@ -58,7 +58,7 @@ pub struct Project {
 
 /// A folder of static files to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AssetFolder {
+pub(crate) struct AssetFolder {
     /// Relative to the project folder.
     pub directory: String,
     /// `Cache-Control` of every file.
@@ -70,7 +70,7 @@ impl Project {
     ///
     /// # Errors
     /// When there is no project file or more than one, and otherwise everything that is wrong with the file.
-    pub fn load(dir: &Path) -> Result<Self, ProjectErrors> {
+    pub(crate) fn load(dir: &Path) -> Result<Self, ProjectErrors> {
         let folder = Folder::open(dir).map_err(|e| {
             let message = format!("the folder {e}");
             SourceError::in_file(&dir.display().to_string(), message, "name the folder of a function")

@@ -1,8 +1,8 @@
 //! An isolate without a function: what the pool holds ready.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use deno_core::{JsRuntime, v8};
 
@@ -19,7 +19,7 @@ pub(crate) struct Blank {
     pub(crate) dispatch: v8::Global<v8::Function>,
     pub(crate) loader: Rc<Loader>,
     /// Set when the heap was full; the isolate is being ended then.
-    pub(crate) heap_broken: Rc<Cell<bool>>,
+    pub(crate) heap_full: Arc<AtomicBool>,
     pub(crate) isolate: Isolate,
 }
 
@@ -30,22 +30,20 @@ impl Blank {
         let heap = usize::try_from(heap_bytes).unwrap_or(usize::MAX);
         let buffers = Arc::new(Buffers::default());
         // What the runtime itself needs at the start is small; the claim sets the function's own limit.
-        buffers.limit.store(64 << 20, std::sync::atomic::Ordering::Relaxed);
+        buffers.limit.store(64 << 20, Ordering::Relaxed);
         let mut isolate = Isolate::new(Rc::clone(&loader) as _, heap, buffers);
-        let heap_broken = Rc::new(Cell::new(false));
-        let flag = Rc::clone(&heap_broken);
+        let heap_full = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&heap_full);
         let (boot, dispatch) = isolate.with(|runtime| {
             let handle = runtime.v8_isolate().thread_safe_handle();
             runtime.add_near_heap_limit_callback(move |current, _initial| {
-                if !flag.replace(true) {
-                    handle.terminate_execution();
-                    return current + HEAD_ROOM;
-                }
-                current
+                // The watchdog repeats this until execution has ended.
+                handle.terminate_execution();
+                if flag.swap(true, Ordering::Relaxed) { current } else { current + HEAD_ROOM }
             });
             take_functions(runtime)
         });
-        Self { boot, dispatch, loader, heap_broken, isolate }
+        Self { boot, dispatch, loader, heap_full, isolate }
     }
 }
 

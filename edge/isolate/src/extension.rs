@@ -210,7 +210,10 @@ fn op_pass_through(state: &mut OpState, #[smi] id: u32) {
 fn op_log(state: &mut OpState, #[smi] id: u32, #[smi] level: u8, #[string] text: String) {
     const START_LINES: usize = 100;
     let held = state.borrow_mut::<Held>();
-    match held.invocations.get_mut(id) {
+    // What no request is known to have caused goes to the log of one that is there.
+    let known = held.invocations.get_mut(id).is_some();
+    let found = if known { held.invocations.get_mut(id) } else { held.invocations.iter_mut().next() };
+    match found {
         Some(invocation) => {
             let size = text.len() as u64;
             if invocation.log_bytes < size {

@@ -15,8 +15,11 @@ impl Platform {
     pub fn start() -> Self {
         // Garbage collection runs on the thread of the function that made the garbage, so that its time is charged to
         // it; memory that WebAssembly may take is bounded (1,024 pages are 64 MiB).
+        // Turboshaft's loop unrolling also removes the interrupt checks of loops that it takes for short, and in V8 15.0
+        // it takes `for (;;) new Array(1000).fill(7)` for one: that loop could never be ended. Hence without it.
         v8::V8::set_flags_from_string(
-            "--single-threaded-gc --no-memory-reducer --wasm-max-mem-pages=1024 --enable-sharedarraybuffer-per-context",
+            "--single-threaded-gc --no-memory-reducer --wasm-max-mem-pages=1024 \
+             --enable-sharedarraybuffer-per-context --no-turboshaft-loop-unrolling",
         );
         JsRuntime::init_platform(None);
         Self(())

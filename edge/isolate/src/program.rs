@@ -38,6 +38,22 @@ pub struct Code {
     pub source_map: Option<Arc<str>>,
 }
 
+impl Program {
+    /// A line of a module as its author wrote it: from the module itself, or from what its source map carries.
+    pub(crate) fn source_line(&self, path: &str, line: i64) -> Option<String> {
+        let code = self.modules.get(path)?;
+        let number = usize::try_from(line).ok()?.checked_sub(1)?;
+        let original = code.source_map.as_ref().and_then(|map| {
+            let map: serde_json::Value = serde_json::from_str(map).ok()?;
+            Some(map.get("sourcesContent")?.get(0)?.as_str()?.to_owned())
+        });
+        let source = original.as_deref().unwrap_or(&code.source);
+        let text = source.lines().nth(number)?.trim_end();
+        // A line of minified code is no help, and long.
+        (text.len() <= 200).then(|| text.to_owned())
+    }
+}
+
 const EDGE: &str = "skerry:edge";
 
 /// The built-in module. Its functions are made with the snapshot; this only gives them names.

@@ -5,7 +5,7 @@ use std::future::Future as _;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ pub(crate) struct Resident {
     handle: v8::IsolateHandle,
     state: Rc<RefCell<OpState>>,
     slot: Arc<Slot>,
-    heap_broken: Rc<Cell<bool>>,
+    heap_full: Arc<AtomicBool>,
     condemned: RefCell<Option<Fault>>,
     looping: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -61,7 +61,7 @@ impl Resident {
             handle,
             state,
             slot,
-            heap_broken: Rc::clone(&blank.heap_broken),
+            heap_full: Arc::clone(&blank.heap_full),
             condemned: RefCell::new(None),
             looping: Cell::new(false),
             waker: RefCell::new(None),
@@ -82,7 +82,7 @@ impl Resident {
             let mut load = pin!(runtime.load_main_es_module(&main));
             match load.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(Ok(id)) => Ok(id),
-                Poll::Ready(Err(error)) => Err(describe(&error)),
+                Poll::Ready(Err(error)) => Err(describe(&self.program, &error)),
                 Poll::Pending => Err("its modules did not load at once".to_owned()),
             }
         });
@@ -97,9 +97,9 @@ impl Resident {
             let (polled, used) = self.segment(Limit::Startup, left, |runtime| {
                 let ticked = runtime.poll_event_loop(cx, PollEventLoopOptions::default());
                 match evaluation.as_mut().poll(cx) {
-                    Poll::Ready(result) => Poll::Ready(result.map_err(|error| describe(&error))),
+                    Poll::Ready(result) => Poll::Ready(result.map_err(|error| describe(&self.program, &error))),
                     Poll::Pending => match ticked {
-                        Poll::Ready(Err(error)) => Poll::Ready(Err(describe(&error))),
+                        Poll::Ready(Err(error)) => Poll::Ready(Err(describe(&self.program, &error))),
                         Poll::Ready(Ok(())) => {
                             Poll::Ready(Err("its top level awaits something that can never happen".to_owned()))
                         }
@@ -125,7 +125,7 @@ impl Resident {
 
     /// Calls `boot(namespace, bindings)` of the runtime's JavaScript.
     fn connect(&self, runtime: &mut JsRuntime, id: deno_core::ModuleId) -> Result<(), String> {
-        let namespace = runtime.get_module_namespace(id).map_err(|error| describe(&error))?;
+        let namespace = runtime.get_module_namespace(id).map_err(|error| describe(&self.program, &error))?;
         deno_core::scope!(scope, runtime);
         let boot = v8::Local::new(scope, &self.boot);
         let namespace = v8::Local::new(scope, namespace);
@@ -143,15 +143,17 @@ impl Resident {
     /// Runs a stretch of JavaScript that may use `budget` of processor time; says how much it used.
     fn segment<R>(&self, limit: Limit, budget: Duration, body: impl FnOnce(&mut JsRuntime) -> R) -> (R, Duration) {
         let mut blank = self.blank.borrow_mut();
-        self.slot.begin(&self.handle, budget);
+        self.slot.begin(&self.handle, &self.heap_full, budget);
         let before = thread_time();
         let result = blank.isolate.with(body);
         let used = thread_time().saturating_sub(before);
         if self.slot.end() {
             self.condemn(self.broke(limit));
         }
-        if self.heap_broken.get() {
-            self.condemn(self.broke(Limit::Heap));
+        if self.heap_full.load(Ordering::Relaxed) {
+            // A refused buffer makes V8 collect everything, at the end of which it says that the heap is full, too.
+            let refused = blank.isolate.buffers.refused.load(Ordering::Relaxed);
+            self.condemn(self.broke(if refused { Limit::Buffers } else { Limit::Heap }));
         }
         (result, used)
     }
@@ -324,7 +326,7 @@ impl Resident {
             });
             self.charge(used);
             match turn {
-                Poll::Ready(Err(error)) => self.condemn(Fault::Threw(describe(&error))),
+                Poll::Ready(Err(error)) => self.condemn(Fault::Threw(describe(&self.program, &error))),
                 // Nothing is left to wait for: who has no answer now gets none.
                 Poll::Ready(Ok(())) if !self.is_condemned() => {
                     self.fail_all();
@@ -467,17 +469,23 @@ fn thread_time() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// An error of the function, as its author wants to read it: message, place, source line.
-fn describe(error: &CoreError) -> String {
+/// An error of the function, as its author wants to read it: message, place, source line with a mark under the column.
+fn describe(program: &Program, error: &CoreError) -> String {
     let CoreErrorKind::Js(js) = error.as_kind() else { return readable(&error.to_string()) };
-    let mut text = js.exception_message.clone();
-    if let Some(frame) = js.frames.first()
+    let mut text = readable(&js.exception_message);
+    let frame = js.frames.iter().find(|frame| frame.file_name.as_ref().is_some_and(|file| file.starts_with("file:")));
+    if let Some(frame) = frame
         && let (Some(file), Some(line)) = (&frame.file_name, frame.line_number)
     {
-        text.push_str(&format!("\n    at {file}:{line}:{}", frame.column_number.unwrap_or(1)));
+        let (file, column) = (readable(file), frame.column_number.unwrap_or(1));
+        let place = format!("{file}:{line}:{column}");
+        if !text.contains(&place) {
+            text.push_str(&format!("\n    at {place}"));
+        }
+        if let Some(source) = program.source_line(&file, line) {
+            let mark = " ".repeat(usize::try_from(column - 1).unwrap_or(0).min(source.len()));
+            text.push_str(&format!("\n    {source}\n    {mark}^"));
+        }
     }
-    if let Some(line) = &js.source_line {
-        text.push_str(&format!("\n    {}", line.trim_end()));
-    }
-    readable(&text)
+    text
 }

@@ -1,5 +1,6 @@
 //! Ends JavaScript that runs too long. One thread watches every worker; a worker only writes down when it enters.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ pub(crate) struct Slot {
 struct Running {
     segment: u64,
     handle: Option<IsolateHandle>,
+    heap_full: Arc<AtomicBool>,
     started: Option<Instant>,
     budget: Duration,
     killed: bool,
@@ -62,10 +64,11 @@ impl Watchdog {
 
 impl Slot {
     /// A segment of JavaScript begins, which may use `budget` of processor time.
-    pub(crate) fn begin(&self, handle: &IsolateHandle, budget: Duration) {
+    pub(crate) fn begin(&self, handle: &IsolateHandle, heap_full: &Arc<AtomicBool>, budget: Duration) {
         let mut running = lock(&self.running);
         running.segment += 1;
         running.handle = Some(handle.clone());
+        running.heap_full = Arc::clone(heap_full);
         running.started = Some(Instant::now());
         running.budget = budget;
         running.killed = false;
@@ -93,7 +96,9 @@ impl Slot {
         }
         // The clock on the wall is the cheap question; only then is the processor's asked, because a thread that had to
         // wait for a processor has not used it.
-        if !running.killed && started.elapsed() >= running.budget {
+        if running.killed || running.heap_full.load(Ordering::Relaxed) {
+            handle.terminate_execution();
+        } else if started.elapsed() >= running.budget {
             let used = match (self.on_cpu(), seen.1) {
                 (Some(now), Some(then)) => now.saturating_sub(then) + TICK,
                 _ => started.elapsed(),

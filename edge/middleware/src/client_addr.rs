@@ -106,7 +106,9 @@ mod tests {
 
     #[test]
     fn the_walk_stops_at_garbage() {
-        for garbage in ["unknown", "_hidden", "1.2.3", "1.2.3.4:99999", "[::1", "::1]", "1.2.3.4:", "\u{7f}", "[1.2.3.4]"] {
+        for garbage in
+            ["unknown", "_hidden", "1.2.3", "1.2.3.4:99999", "[::1", "::1]", "1.2.3.4:", "\u{7f}", "[1.2.3.4]"]
+        {
             check("127.0.0.1", &["8.8.8.8", garbage], LOOPBACK, "127.0.0.1");
             check("127.0.0.1", &[&format!("8.8.8.8, {garbage}, 127.0.0.7")], LOOPBACK, "127.0.0.7");
         }

@@ -1,8 +1,9 @@
 //! Where an address is, where places are, and how far apart.
 //!
-//! [`Database`] reads the MaxMind format in both schemas in use (see [`record`]); the crate carries a public-domain
-//! country database, so that geolocation works with nothing installed. The rest of the module is small tables and
-//! spherical geometry: countries, the cities PoPs stand in, distances and the round trips they cost.
+//! [`Database`] reads the MaxMind format in both schemas in use, MaxMind's nested one and the flat one of
+//! ip-location-db, with country, city or ASN records; the crate carries a public-domain country database, so that
+//! geolocation works with nothing installed. The rest of the module is small tables and spherical geometry: countries,
+//! the cities PoPs stand in, distances and the round trips they cost.
 //!
 //! A point is latitude and longitude in degrees, north and east positive.
 

@@ -4,7 +4,7 @@
 //!
 //! - The algorithm is the key's, fixed in the configuration. A token's `alg` only has to agree; `none` cannot be
 //!   configured, and what looks like a public key cannot be an HMAC secret.
-//! - Keys come from the configuration or from a configured [key set](jwks). `jwk`, `jku`, `x5c` and `x5u` in a header
+//! - Keys come from the configuration or from a configured key set ([`JwksConfig`]). `jwk`, `jku`, `x5c` and `x5u` in a header
 //!   are not read, and a header with `crit` is refused.
 //! - `exp`, `iss` and `aud` must be there and right; `nbf` and `iat` must be right if they are there.
 //!
@@ -25,7 +25,7 @@ use jsonwebtoken::Algorithm;
 
 pub use self::bearer::{bearer, www_authenticate};
 pub use self::claims::Claims;
-pub use self::jwks::{Document, JwksConfig, JwksError, Refresh, Refreshed};
+pub use self::jwks::{Document, JwksConfig, JwksError, MAX_JWKS_BYTES, Refresh, Refreshed};
 pub use self::key::{Key, KeyError, Material};
 pub use self::rejection::Rejection;
 pub use self::sign::{SignError, SignRequest, sign};
@@ -80,7 +80,9 @@ pub enum ConfigError {
         source: KeyError,
     },
     /// Two keys answer to the same name: which one was meant?
-    #[error("jwt key {number}: key {earlier} already has kid `{kid}` with the same algorithm: give each key its own kid")]
+    #[error(
+        "jwt key {number}: key {earlier} already has kid `{kid}` with the same algorithm: give each key its own kid"
+    )]
     DuplicateKid {
         /// Its place in the list, from 1.
         number: usize,
@@ -179,29 +181,28 @@ impl Verifier {
     /// As [`verify`](Self::verify), unless the key set should be fetched first: because there is none yet, because it
     /// has expired, or because it lacks the token's key and may be older than that key.
     pub fn attempt(&self, token: &str, now_unix: u64) -> Attempt {
-        let parsed = match Token::parse(token) {
-            Ok(parsed) => parsed,
+        let token = match Token::parse(token) {
+            Ok(token) => token,
             Err(rejection) => return Attempt::Done(Err(rejection)),
         };
-        let Some(jwks) = self.jwks.as_ref().filter(|jwks| jwks.algorithms().contains(&parsed.algorithm)) else {
-            return Attempt::Done(self.verify(token, now_unix));
-        };
-        let set = jwks.current(now_unix);
-        let refresh = match self.authenticate(&parsed, set.as_deref()) {
+        let fetchable = self.jwks.as_ref().filter(|jwks| jwks.algorithms().contains(&token.algorithm));
+        let set = fetchable.and_then(|jwks| jwks.current(now_unix));
+        let authentic = self.authenticate(&token, set.as_deref());
+        let refresh = fetchable.and_then(|jwks| match authentic {
             Ok(Provenance::Configured) => None,
             Ok(Provenance::Fetched) => jwks.refresh_if_expired(now_unix),
-            Err(_) => jwks.refresh_for(parsed.kid.as_deref(), now_unix),
-        };
+            Err(_) => jwks.refresh_for(token.kid.as_deref(), now_unix),
+        });
         match refresh {
             Some(refresh) => Attempt::NeedsRefresh(refresh),
-            None => Attempt::Done(self.verify(token, now_unix)),
+            None => Attempt::Done(authentic.and_then(|_| self.policy.check(token.claims()?, now_unix))),
         }
     }
 
     /// Fetches the key set, if that is still needed by the time it is this caller's turn.
     ///
     /// `fetch` gets the address and answers with the body, of which it should read no more than
-    /// [`jwks::MAX_BODY_BYTES`](MAX_JWKS_BYTES) plus one, and the `max-age` of its `Cache-Control`. One fetch is in
+    /// [`MAX_JWKS_BYTES`] plus one, and the `max-age` of its `Cache-Control`. One fetch is in
     /// flight at a time and takes at most five seconds; one is begun at most every ten. While an expired set is being
     /// fetched anew it still serves everybody else, and it stays for a day when fetching fails.
     ///
@@ -224,7 +225,7 @@ impl Verifier {
     }
 
     /// Finds the key that signed the token. Keys are told apart by `kid` when both sides have one, and tried in turn
-    /// when not; that is at most [`MAX_KEYS`] and [`jwks::MAX_SET_KEYS`] tries.
+    /// when not; that is at most as many tries as there are keys, and both sources are bounded.
     fn authenticate(&self, token: &Token<'_>, set: Option<&KeySet>) -> Result<Provenance, Rejection> {
         let kid = token.kid.as_deref();
         let configured = self.keys.iter().map(|key| (Provenance::Configured, key));
@@ -253,9 +254,6 @@ impl Verifier {
         self.keys.iter().any(|key| key.algorithms.contains(&algorithm))
     }
 }
-
-/// Largest body of a key set, in bytes.
-pub const MAX_JWKS_BYTES: usize = jwks::MAX_BODY_BYTES;
 
 fn configured_keys(keys: Vec<Key>) -> Result<Vec<VerifyingKey>, ConfigError> {
     let mut checked: Vec<VerifyingKey> = Vec::with_capacity(keys.len());

@@ -2,7 +2,7 @@
 //!
 //! A [`Limiter`] is strict: in **any** window of one period, at whatever instant it begins, it never allows more than
 //! `limit` requests of one key. Fixed windows allow twice that across their border, and a token bucket as well; so
-//! this one counts in a sliding window of sixteen slots (see [`window`]). A new key has the whole limit at once.
+//! this one counts in a window that slides by sixteenths of the period. A new key has the whole limit at once.
 //!
 //! A [`Throttle`] has no keys: it paces one activity, such as the refreshes of one key set.
 
@@ -23,7 +23,7 @@ use self::window::Pace;
 /// Counts requests by key. See the [module](self) for what it promises.
 ///
 /// Memory is bounded by the capacity: about 200 bytes a key, allocated as keys come. When it is full, the key with the
-/// most of its limit left among a sample of sixteen makes room, so that an attacker who rotates keys pushes out his
+/// most of its limit left among a sample of eight makes room, so that an attacker who rotates keys pushes out his
 /// own throw-away keys and not the ones that are being refused.
 #[derive(Debug)]
 pub struct Limiter {

@@ -23,7 +23,9 @@ pub(super) fn wanted(field: &[u8], length: u64) -> Wanted {
         return Wanted::Whole;
     }
     match spec.split_once('-') {
-        Some(("", suffix)) => number(suffix).map_or(Wanted::Whole, |count| within(length.saturating_sub(count), length, length)),
+        Some(("", suffix)) => {
+            number(suffix).map_or(Wanted::Whole, |count| within(length.saturating_sub(count), length, length))
+        }
         Some((first, "")) => number(first).map_or(Wanted::Whole, |first| within(first, length, length)),
         Some((first, last)) => match (number(first), number(last)) {
             (Some(first), Some(last)) if first <= last => within(first, last.saturating_add(1), length),

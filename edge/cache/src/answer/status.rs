@@ -126,7 +126,8 @@ mod tests {
             headers.append("cache-status", "shield; hit".parse().unwrap());
             let member = Member { ttl: Some(i64::MIN), detail: Some("no-store"), ..Member::default() };
             append(&mut headers, &Identity::new(name), member);
-            let joined = headers.get_all("cache-status").iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>().join(", ");
+            let joined =
+                headers.get_all("cache-status").iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>().join(", ");
             let list: List = Parser::new(&joined).parse().unwrap();
             assert_eq!(list.len(), 2, "{joined}");
             assert!(joined.starts_with("shield"));

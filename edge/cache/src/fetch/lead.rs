@@ -10,12 +10,13 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, response};
 use http_body_util::BodyExt;
 
-use super::{OriginCall, Question, reply, stale_on_error};
+use super::{OriginCall, Question, bypass, reply, stale_on_error};
 use crate::body::{Body, BoxError, OriginBody};
 use crate::cache::Shared;
 use crate::entry::{Entry, Head, StoredBody};
 use crate::failure::{FailureKind, OriginFailure};
 use crate::fill::{Fill, Reader, Verdict};
+use crate::outcome::Bypass;
 use crate::policy::{Exchange, NotStored, reuse, validation};
 
 /// Ends a fill whatever happens to the task that leads it: who waits for a task that was dropped learns of it.
@@ -46,8 +47,8 @@ pub(super) enum Settlement {
     Confirmed { entry: Entry, kept: Result<(), NotStored>, cookies: Vec<HeaderValue> },
     /// A response for the leader alone.
     Unshared { response: Response<OriginBody>, reason: NotStored },
-    /// An error status that a stale response stands in for.
-    Excused(StatusCode),
+    /// An error status that this stale response stands in for.
+    Excused { stored: Arc<Entry>, status: StatusCode },
     /// No response.
     Failed(OriginFailure),
 }
@@ -78,7 +79,10 @@ pub(super) async fn alone(
     request: Parts,
     call: OriginCall,
 ) -> Result<Response<Body>, OriginFailure> {
-    let guard = Guard::new(shared, shared.flights.alone(&question.key));
+    let Some(fill) = shared.flights.alone(&question.key) else {
+        return bypass::pass(shared, request, call, Bypass::Overload, Some(question.key)).await;
+    };
+    let guard = Guard::new(shared, fill);
     let (settlement, arriving) = consult(&guard, &question, &request, call).await;
     if let Some(arriving) = arriving {
         tokio::spawn(arriving.receive(guard));
@@ -104,9 +108,9 @@ pub(super) fn respond(
         Settlement::Unshared { response, reason } => {
             Ok(reply::unshared(shared, request, response, reason, question.fwd, now))
         }
-        Settlement::Excused(status) => stale_on_error(shared, request, question, Some(status), now).ok_or_else(|| {
-            OriginFailure::new(FailureKind::Unreachable, format!("the origin answered {status}, and the stale response expired"))
-        }),
+        Settlement::Excused { stored, status } => {
+            Ok(reply::stale_if_error(shared, request, &stored, Some(status), now))
+        }
         Settlement::Failed(failure) => stale_on_error(shared, request, question, None, now).ok_or(failure),
     }
 }
@@ -141,8 +145,9 @@ async fn consult(
         let excused = reuse::is_error(response.status())
             && stored.head.sendable_on_error(exchange.received, &shared.config.rules);
         if excused {
-            end(guard, Verdict::Failed { failure: None, status: Some(response.status()) });
-            return (Settlement::Excused(response.status()), None);
+            let status = response.status();
+            end(guard, Verdict::Failed { failure: None, status: Some(status) });
+            return (Settlement::Excused { stored: Arc::clone(stored), status }, None);
         }
     }
     match admit(shared, fill, question, request, &response, exchange) {
@@ -191,14 +196,16 @@ fn share(guard: &Guard, head: Head, response: Response<OriginBody>) -> (Settleme
 
 /// The answer is the leader's alone. What it stands in the place of goes, unless the reason lies in the request.
 fn refuse(guard: &Guard, question: &Question, response: &Response<OriginBody>, reason: NotStored) {
-    let server_error = response.status().is_server_error();
-    if !reason.is_of_request() && reason != NotStored::Invalidated {
+    // An error says nothing about the resource: what is stored stays, and requests go on being collapsed.
+    let says_nothing =
+        reason.is_of_request() || reason == NotStored::Invalidated || response.status().is_server_error();
+    if !says_nothing {
         guard.shared.note_unshared(&question.key, response.headers());
-        if let (Some(stored), false) = (&question.stored, server_error) {
+        if let Some(stored) = &question.stored {
             guard.shared.store.remove(stored);
         }
     }
-    end(guard, Verdict::Unshared(reason));
+    end(guard, Verdict::Unshared);
 }
 
 /// A 304: the stored response, brought up to date (RFC 9111 section 4.3.4).
@@ -231,12 +238,12 @@ fn confirm(
             }
             end(guard, Verdict::Confirmed(entry));
         }
-        Ok(()) => end(guard, Verdict::Unshared(NotStored::Invalidated)),
+        Ok(()) => end(guard, Verdict::Unshared),
         Err(reason) => {
             if !reason.is_of_request() {
                 shared.store.remove(stored);
             }
-            end(guard, Verdict::Unshared(reason));
+            end(guard, Verdict::Unshared);
         }
     }
     let cookies = response.headers().get_all(SET_COOKIE).iter().cloned().collect();

@@ -199,7 +199,9 @@ fn whole(
     let received = freshness::date(&original.headers, &http::header::DATE).unwrap_or(now);
     let part = answer::shape(request, &mut original.status, &mut original.headers, length, received);
     status::append(&mut original.headers, &shared.identity, member);
-    build(original.status, original.headers, body(part))
+    let mut response = build(original.status, original.headers, body(part));
+    *response.extensions_mut() = original.extensions;
+    response
 }
 
 pub(super) fn build(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {

@@ -40,7 +40,10 @@ enum Tail {
     Shared,
     Asking(Asked),
     /// The origin's body, of which so many bytes were already sent.
-    Direct { body: OriginBody, skip: u64 },
+    Direct {
+        body: OriginBody,
+        skip: u64,
+    },
     Ended,
 }
 
@@ -51,6 +54,8 @@ enum Broken {
     Aborted(#[source] OriginFailure),
     #[error("the response is too large to share and can't be resumed; ask again")]
     CannotResume,
+    #[error("the response ended early; ask again")]
+    Early,
     #[error("the response changed at the origin while it was sent; ask again")]
     Changed,
 }
@@ -89,8 +94,7 @@ impl Reader {
                     let Some(frame) = ready!(Pin::new(body).poll_frame(cx)) else {
                         let complete = self.head.length.is_none_or(|length| length == self.position) && *skip == 0;
                         self.tail = Tail::Ended;
-                        let early = Broken::Changed;
-                        return Poll::Ready((!complete).then(|| Err(early.into())));
+                        return Poll::Ready((!complete).then(|| Err(Broken::Early.into())));
                     };
                     frame.map(|frame| {
                         let mut data = frame.into_data().unwrap_or_default();
@@ -134,9 +138,9 @@ impl Reader {
                 self.tail = Tail::Ended;
                 Poll::Ready(Ok(None))
             }
-            Stage::Aborted { failure, .. } => Poll::Ready(Err(Broken::Aborted(failure.clone()).into())),
+            Stage::Aborted(failure) => Poll::Ready(Err(Broken::Aborted(failure.clone()).into())),
             Stage::Settled(_) => Poll::Ready(Err(Broken::CannotResume.into())),
-            Stage::Detached { rest, .. } => {
+            Stage::Detached { rest } => {
                 self.tail = match &mut self.role {
                     Role::Leader => rest.take().map(|body| Tail::Direct { body, skip: 0 }),
                     Role::Follower(resume) => resume.take().map(|resume| Tail::Asking(resume())),
@@ -180,7 +184,7 @@ impl Drop for Reader {
             let mut state = self.seat.fill.lock();
             state.leader = Leader::Gone;
             match &mut state.stage {
-                Stage::Detached { rest, .. } => rest.take(),
+                Stage::Detached { rest } => rest.take(),
                 _ => None,
             }
         };

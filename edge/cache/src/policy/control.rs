@@ -152,7 +152,8 @@ pub(super) fn directives(headers: &HeaderMap) -> impl Iterator<Item = (String, A
         };
         let (name, value) = (&member[..equals], &member[equals + 1..]);
         // No whitespace is allowed around the equals sign; one who writes it still means this directive.
-        let spaced = name.ends_with(b" ") || name.ends_with(b"\t") || value.starts_with(b" ") || value.starts_with(b"\t");
+        let spaced =
+            name.ends_with(b" ") || name.ends_with(b"\t") || value.starts_with(b" ") || value.starts_with(b"\t");
         let argument = if spaced { Argument::Malformed } else { Argument::Text(list::unquote(value)) };
         (lower(name.trim_ascii()), argument)
     })
@@ -225,7 +226,16 @@ mod tests {
         assert_eq!(seconds("MAX-AGE=0060"), Some(60));
         assert_eq!(seconds("max-age=\"60\""), Some(60));
         assert_eq!(seconds("max-age=99999999999999999999999"), Some(DELTA_MAX));
-        for bad in ["max-age", "max-age=", "max-age=-1", "max-age=1.5", "max-age='60'", "max-age= 60", "max-age =60", "max-age=60s"] {
+        for bad in [
+            "max-age",
+            "max-age=",
+            "max-age=-1",
+            "max-age=1.5",
+            "max-age='60'",
+            "max-age= 60",
+            "max-age =60",
+            "max-age=60s",
+        ] {
             assert_eq!(seconds(bad), Some(0), "{bad}");
         }
         assert_eq!(seconds("x-max-age=60"), None);

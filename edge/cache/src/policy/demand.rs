@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, PRAGMA};
 use http::HeaderMap;
+use http::header::{CACHE_CONTROL, PRAGMA};
 
 use super::control::{Argument, directives};
 use super::{ClientControl, list};

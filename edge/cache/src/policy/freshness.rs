@@ -158,7 +158,9 @@ mod tests {
 
     #[test]
     fn a_malformed_age_is_ignored_and_of_several_the_first_counts() {
-        for (value, expect) in [("7", 7), ("7, 9", 7), ("-1", 0), ("7.5", 0), ("x", 0), ("", 0), ("99999999999999999999", 1 << 31)] {
+        for (value, expect) in
+            [("7", 7), ("7, 9", 7), ("-1", 0), ("7.5", 0), ("x", 0), ("", 0), ("99999999999999999999", 1 << 31)]
+        {
             assert_eq!(age_value(&headers(&[(AGE, value.into())])).as_secs(), expect, "{value}");
         }
     }

@@ -229,14 +229,26 @@ mod tests {
         headers
     }
 
-    fn decide(method: &Method, request: &[(&str, &str)], status: u16, response: &[(&str, &str)]) -> Result<(), NotStored> {
+    fn decide(
+        method: &Method,
+        request: &[(&str, &str)],
+        status: u16,
+        response: &[(&str, &str)],
+    ) -> Result<(), NotStored> {
         let (request, response) = (headers(request), headers(response));
         let (control, status) = (Control::of_response(&response), StatusCode::from_u16(status).unwrap());
         let exchange = Exchange { requested: SystemTime::UNIX_EPOCH, received: SystemTime::UNIX_EPOCH };
         let lifetime = freshness::lifetime(status, &response, &control, exchange, &Rules::default());
         let demand = Demand::default();
-        let candidate =
-            Candidate { method, request: &request, demand: &demand, status, response: &response, control: &control, lifetime };
+        let candidate = Candidate {
+            method,
+            request: &request,
+            demand: &demand,
+            status,
+            response: &response,
+            control: &control,
+            lifetime,
+        };
         storable(candidate)
     }
 
@@ -299,7 +311,9 @@ mod tests {
 
     #[test]
     fn contradictory_lengths_are_not_stored() {
-        let lengths = |lines: &[&str]| content_length(&headers(&lines.iter().map(|v| ("content-length", *v)).collect::<Vec<_>>()));
+        let lengths = |lines: &[&str]| {
+            content_length(&headers(&lines.iter().map(|v| ("content-length", *v)).collect::<Vec<_>>()))
+        };
         assert_eq!(lengths(&[]), Ok(None));
         assert_eq!(lengths(&["5", "5"]), Ok(Some(5)));
         assert_eq!(lengths(&["5, 5"]), Ok(Some(5)));
@@ -311,8 +325,16 @@ mod tests {
     #[test]
     fn fields_of_the_connection_and_named_ones_are_left_out() {
         let mut map = headers(&[
-            ("connection", "close, x-hop"), ("x-hop", "1"), ("keep-alive", "1"), ("transfer-encoding", "chunked"),
-            ("proxy-authenticate", "Basic"), ("trailer", "x"), ("x-secret", "1"), ("x-kept", "1"), ("link", "a"), ("link", "b"),
+            ("connection", "close, x-hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "1"),
+            ("transfer-encoding", "chunked"),
+            ("proxy-authenticate", "Basic"),
+            ("trailer", "x"),
+            ("x-secret", "1"),
+            ("x-kept", "1"),
+            ("link", "a"),
+            ("link", "b"),
         ]);
         strip_unstored(&mut map, &Control::of_response(&headers(&[("cache-control", "private=\"x-secret\"")])));
         assert_eq!(map, headers(&[("x-kept", "1"), ("link", "a"), ("link", "b")]));

@@ -29,7 +29,9 @@ pub fn strip_conditions(request: &mut HeaderMap) {
 
 /// Whether a request wants a part, or has a condition.
 pub fn is_conditional(request: &HeaderMap) -> bool {
-    [RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE].iter().any(|name| request.contains_key(name))
+    [RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE]
+        .iter()
+        .any(|name| request.contains_key(name))
 }
 
 /// Makes a request ask for validation of a stored response (section 4.3.1). Without a validator it stays as it is.
@@ -122,17 +124,34 @@ mod tests {
     #[test]
     fn freshening_replaces_whole_fields_and_leaves_the_body_alone() {
         let stored = headers(&[
-            ("etag", "\"1\""), ("link", "a"), ("link", "b"), ("content-length", "5"), ("content-encoding", "gzip"),
-            ("age", "50"), ("x-old", "1"),
+            ("etag", "\"1\""),
+            ("link", "a"),
+            ("link", "b"),
+            ("content-length", "5"),
+            ("content-encoding", "gzip"),
+            ("age", "50"),
+            ("x-old", "1"),
         ]);
         let new = headers(&[
-            ("etag", "\"1\""), ("link", "c"), ("link", "d"), ("content-length", "0"), ("content-encoding", "br"),
-            ("set-cookie", "a=b"), ("connection", "x-hop"), ("x-hop", "1"), ("cache-control", "max-age=9"),
+            ("etag", "\"1\""),
+            ("link", "c"),
+            ("link", "d"),
+            ("content-length", "0"),
+            ("content-encoding", "br"),
+            ("set-cookie", "a=b"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("cache-control", "max-age=9"),
         ]);
         let merged = freshened(&stored, &new, &Control::default());
         let expect = headers(&[
-            ("etag", "\"1\""), ("link", "c"), ("link", "d"), ("content-length", "5"), ("content-encoding", "gzip"),
-            ("x-old", "1"), ("cache-control", "max-age=9"),
+            ("etag", "\"1\""),
+            ("link", "c"),
+            ("link", "d"),
+            ("content-length", "5"),
+            ("content-encoding", "gzip"),
+            ("x-old", "1"),
+            ("cache-control", "max-age=9"),
         ]);
         assert_eq!(merged, expect);
     }
@@ -150,7 +169,9 @@ mod tests {
     #[test]
     fn if_none_match_compares_weakly_over_all_lines() {
         let condition = headers(&[("if-none-match", "\"a\", W/\"b,c\""), ("if-none-match", "\"d\"")]);
-        let named = |tag: &str| none_match_names(condition.get_all("if-none-match"), Some(&HeaderValue::from_str(tag).unwrap()));
+        let named = |tag: &str| {
+            none_match_names(condition.get_all("if-none-match"), Some(&HeaderValue::from_str(tag).unwrap()))
+        };
         assert!(named("\"a\"") && named("\"b,c\"") && named("W/\"d\"") && !named("\"b\""));
         assert!(none_match_names(headers(&[("if-none-match", "*")]).get_all("if-none-match"), None));
     }

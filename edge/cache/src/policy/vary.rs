@@ -1,7 +1,7 @@
 //! Is a stored response the right one for this request (RFC 9111 section 4.1)?
 
-use http::header::{ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderName, VARY};
 use http::HeaderMap;
+use http::header::{ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderName, VARY};
 
 use super::list;
 

@@ -12,10 +12,10 @@ use crate::project::folder::{Folder, FolderError};
 use crate::project::{AssetFolder, SourceError};
 
 /// Most static files of one version.
-pub const MAX_ASSETS: usize = 20_000;
+pub(crate) const MAX_ASSETS: usize = 20_000;
 
 /// Largest static file, in bytes.
-pub const MAX_ASSET_BYTES: u64 = 100 << 20;
+pub(crate) const MAX_ASSET_BYTES: u64 = 100 << 20;
 
 /// Deepest folder walked.
 const MAX_DEPTH: usize = 64;
@@ -37,11 +37,12 @@ pub(super) fn collect(
     errors: &mut Vec<SourceError>,
     warnings: &mut Vec<SourceError>,
 ) -> Published {
-    let mut found = Vec::new();
+    let mut walk = Walk { folder, found: Vec::new(), errors, warnings };
     let walked = folder
         .directory(&assets.directory)
-        .map_err(|e| SourceError::in_file(&assets.directory, format!("this folder {e}"), ""))
-        .and_then(|directory| walk(folder, &directory, &assets.directory, 0, &mut found, warnings));
+        .map_err(|error| SourceError::in_file(&assets.directory, format!("this folder {error}"), error.help()))
+        .and_then(|directory| walk.visit(&directory, &assets.directory, 0));
+    let found = std::mem::take(&mut walk.found);
     if let Err(error) = walked {
         errors.push(error);
     }
@@ -79,67 +80,74 @@ fn publish(table: &mut BTreeMap<String, Asset>, name: &str, asset: Asset) {
     table.insert(path, asset);
 }
 
-/// Finds the files below `directory` in the order of their names.
-fn walk(
-    folder: &Folder,
-    directory: &Path,
-    relative: &str,
-    depth: usize,
-    found: &mut Vec<(String, PathBuf)>,
-    warnings: &mut Vec<SourceError>,
-) -> Result<(), SourceError> {
-    let unreadable =
-        |error: io::Error| SourceError::in_file(relative, format!("this folder cannot be read: {error}"), "");
-    if depth > MAX_DEPTH {
-        let message = format!("folders are nested more than {MAX_DEPTH} deep");
-        return Err(SourceError::in_file(relative, message, "flatten them"));
-    }
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(directory).map_err(unreadable)? {
-        entries.push(entry.map_err(unreadable)?);
-        if entries.len() > MAX_ASSETS {
-            return Err(too_many(relative));
-        }
-    }
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else {
-            let message = format!("the file name {name:?} is not UTF-8");
-            return Err(SourceError::in_file(relative, message, "rename it"));
-        };
-        if name.starts_with('.') && name != ".well-known" {
-            continue;
-        }
-        let path = format!("{relative}/{name}");
-        let path = path.trim_start_matches('/');
-        if matches!(name, "_headers" | "_redirects") && depth == 0 {
-            let message = "this file is not published: Skerry does not support it yet";
-            warnings.push(SourceError::in_file(path, message, "set headers and redirects in the function"));
-            continue;
-        }
-        let file_type = entry.file_type().map_err(unreadable)?;
-        if file_type.is_dir() {
-            walk(folder, &entry.path(), path, depth + 1, found, warnings)?;
-            continue;
-        }
-        let file = folder.file(path).map_err(|error| match error {
-            FolderError::NotAFile if file_type.is_symlink() => {
-                SourceError::in_file(path, "this is a symbolic link to a folder", "copy the folder")
-            }
-            error => SourceError::in_file(path, format!("this static file {error}"), "remove it, or copy it here"),
-        })?;
-        if found.len() == MAX_ASSETS {
-            return Err(too_many(relative));
-        }
-        found.push((path.to_owned(), file));
-    }
-    Ok(())
+/// Finding the files below a folder, in the order of their names.
+struct Walk<'a> {
+    folder: &'a Folder,
+    /// Path relative to the project folder, and where the file is.
+    found: Vec<(String, PathBuf)>,
+    errors: &'a mut Vec<SourceError>,
+    warnings: &'a mut Vec<SourceError>,
 }
 
-fn too_many(relative: &str) -> SourceError {
-    let message = format!("a function publishes at most {MAX_ASSETS} static files");
-    SourceError::in_file(relative, message, "publish fewer")
+impl Walk<'_> {
+    /// Walks over `directory`. An error ends the walk; what is wrong with single files is only noted.
+    fn visit(&mut self, directory: &Path, relative: &str, depth: usize) -> Result<(), SourceError> {
+        let unreadable =
+            |error: io::Error| SourceError::in_file(relative, format!("this folder cannot be read: {error}"), "");
+        if depth > MAX_DEPTH {
+            let message = format!("folders are nested more than {MAX_DEPTH} deep");
+            return Err(SourceError::in_file(relative, message, "flatten them"));
+        }
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(directory).map_err(unreadable)? {
+            entries.push(entry.map_err(unreadable)?);
+            if entries.len() + self.found.len() > MAX_ASSETS {
+                let message = format!("a function publishes at most {MAX_ASSETS} static files");
+                return Err(SourceError::in_file(relative, message, "publish fewer"));
+            }
+        }
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else {
+                let message = format!("the file name {name:?} is not UTF-8");
+                self.errors.push(SourceError::in_file(relative, message, "rename it"));
+                continue;
+            };
+            let path = format!("{relative}/{name}");
+            let is_dir = entry.file_type().map_err(unreadable)?.is_dir();
+            match name {
+                ".well-known" => {}
+                name if name.starts_with('.') => continue,
+                "_headers" | "_redirects" if depth == 0 => {
+                    let message = "this file is not published: Skerry does not support it yet";
+                    let help = "set headers and redirects in the function";
+                    self.warnings.push(SourceError::in_file(&path, message, help));
+                    continue;
+                }
+                _ => {}
+            }
+            if is_dir {
+                self.visit(&entry.path(), &path, depth + 1)?;
+            } else {
+                self.file(path);
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: String) {
+        match self.folder.file(&path) {
+            Ok(file) => self.found.push((path, file)),
+            Err(FolderError::NotAFile) => {
+                let help = "static files are files: copy what a link leads to";
+                self.errors.push(SourceError::in_file(&path, "this is not a file", help));
+            }
+            Err(error) => {
+                self.errors.push(SourceError::in_file(&path, format!("this static file {error}"), error.help()))
+            }
+        }
+    }
 }
 
 /// The digest and length of a file, read piece by piece.

@@ -55,7 +55,7 @@ impl Graph {
         let text = match project.folder.read(&path, MAX_BUNDLE_BYTES as u64) {
             Ok(text) => text,
             Err(error) => {
-                self.errors.push(SourceError::in_file(&path, format!("this module {error}"), ""));
+                self.errors.push(SourceError::in_file(&path, format!("this module {error}"), error.help()));
                 return;
             }
         };

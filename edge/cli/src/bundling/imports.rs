@@ -4,20 +4,27 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use deno_ast::swc::ast::{
-    AssignExpr, AssignTarget, CallExpr, Callee, ExportAll, Expr, ImportDecl, Lit, MemberExpr, MemberProp, Module,
-    ModuleDecl, ModuleItem, NamedExport, ObjectLit, Prop, PropName, PropOrSpread, SimpleAssignTarget, Str,
-    TsExportAssignment, TsImportEqualsDecl, TsModuleRef,
+    AssignExpr, AssignTarget, CallExpr, Callee, ExportAll, Expr, ExprOrSpread, IdentName, ImportDecl, KeyValueProp,
+    Lit, MemberExpr, MemberProp, Module, ModuleDecl, ModuleItem, NamedExport, ObjectLit, Prop, PropName, PropOrSpread,
+    SimpleAssignTarget, Str, TsExportAssignment, TsImportEqualsDecl, TsModuleRef,
 };
+use deno_ast::swc::common::DUMMY_SP;
 use deno_ast::swc::ecma_visit::{VisitMut, VisitMutWith};
-use deno_ast::{SourceRanged, SourceRangedForSpanned, StartSourcePos};
+use deno_ast::{SourceRangedForSpanned, StartSourcePos};
 
-use super::resolve::{COMMON_JS, Refusal, Target};
+use super::resolve::{COMMON_JS, Kind, Refusal, Target};
 
 /// Most imports of one module.
 const MAX_IMPORTS: usize = 10_000;
 
+/// What is wrong with import attributes that do not name a type.
+const NO_TYPE: &str = "these import attributes have no type that can be read";
+
 /// Resolves a specifier with the `type` of its import attributes.
 pub(super) type Resolve<'a> = &'a mut dyn FnMut(&str, Option<&str>) -> Result<(Target, String), Refusal>;
+
+/// The specifier in the bundle and what it means.
+type Answer = (String, Result<Target, Refusal>);
 
 /// One import as it is written.
 pub(super) struct Import {
@@ -29,7 +36,8 @@ pub(super) struct Import {
     pub(super) target: Result<Target, Refusal>,
 }
 
-/// A change to the source text of a module that is not transpiled.
+/// A change to the source text of a module that is not transpiled. Without text, blanks take the place of the span, so
+/// that nothing after it moves.
 pub(super) struct Edit {
     pub(super) span: Range<usize>,
     pub(super) text: String,
@@ -38,7 +46,8 @@ pub(super) struct Edit {
 /// What the walk over a module finds. The walk also rewrites the tree.
 pub(super) struct Imports<'a> {
     resolve: Resolve<'a>,
-    known: HashMap<(String, Option<String>), (String, Result<Target, Refusal>)>,
+    /// Answers so far, by specifier and attribute.
+    known: HashMap<(String, Option<String>), Answer>,
     pub(super) found: Vec<Import>,
     pub(super) edits: Vec<Edit>,
     /// Errors that have nothing to do with where an import leads.
@@ -80,8 +89,8 @@ impl<'a> Imports<'a> {
         self.refused.push((span, Refusal { message: message.to_owned(), help: help.to_owned() }));
     }
 
-    /// Resolves one import; the answer is what the specifier becomes.
-    fn import(&mut self, specifier: &Str, attribute: Option<String>) -> Option<String> {
+    /// Resolves one import and rewrites its specifier when it was a guess. The answer is the kind of file it names.
+    fn import(&mut self, specifier: &mut Str, attribute: Option<String>) -> Option<Kind> {
         let span = bytes(specifier);
         if self.found.len() == MAX_IMPORTS {
             self.refuse(span, &format!("a module has at most {MAX_IMPORTS} imports"), "");
@@ -103,32 +112,68 @@ impl<'a> Imports<'a> {
                 answer
             }
         };
-        let changed = (emitted != text && target.is_ok()).then(|| emitted.clone());
+        let kind = match &target {
+            Ok(Target::File { kind, .. }) => Some(*kind),
+            _ => None,
+        };
+        if emitted != text && target.is_ok() {
+            self.edits.push(Edit { span: span.clone(), text: quoted(&emitted) });
+            specifier.value = emitted.as_str().into();
+            specifier.raw = None;
+        }
         self.found.push(Import { span, emitted, target });
-        changed
+        kind
     }
 
-    /// An import with its specifier and attributes at fixed places: rewrites both.
+    /// An import with its specifier and attributes at fixed places. JSON asks for its attribute and text must not have
+    /// one, whatever the author wrote: text is JavaScript in the bundle.
     fn declared(&mut self, specifier: &mut Str, with: &mut Option<Box<ObjectLit>>) {
         let attribute = with.as_ref().and_then(|with| attribute_type(with));
-        if let Some(emitted) = self.import(specifier, attribute) {
-            self.replace(specifier, emitted);
+        if let (Some(with), None) = (&with, &attribute) {
+            self.refuse(bytes(&**with), NO_TYPE, "the types are \"json\" and \"text\"");
         }
-        if let Some(with) = with.take() {
-            self.blank(bytes(specifier).end..bytes(&*with).end);
+        let end = bytes(specifier).end;
+        match (self.import(specifier, attribute), with.as_ref().map(|with| bytes(&**with).end)) {
+            (Some(Kind::Json), None) => {
+                *with = Some(Box::new(object("type", Expr::Lit(Lit::Str("json".into())))));
+                self.edits.push(Edit { span: end..end, text: " with { type: \"json\" }".to_owned() });
+            }
+            (Some(Kind::Text), Some(with_end)) => {
+                *with = None;
+                self.edits.push(Edit { span: end..with_end, text: String::new() });
+            }
+            _ => {}
         }
     }
 
-    fn replace(&mut self, specifier: &mut Str, emitted: String) {
-        self.edits.push(Edit { span: bytes(specifier), text: quoted(&emitted) });
-        specifier.value = emitted.into();
-        specifier.raw = None;
-    }
-
-    /// Takes text away without moving what follows it: every module of a bundle is JavaScript, and an import that
-    /// asks for JSON would not accept it.
-    fn blank(&mut self, span: Range<usize>) {
-        self.edits.push(Edit { span, text: String::new() });
+    fn dynamic(&mut self, call: &mut CallExpr) {
+        let span = bytes(call);
+        let Some(first) = call.args.first() else { return };
+        let Some(mut specifier) = literal(&first.expr) else {
+            self.computed.push(span);
+            return;
+        };
+        let options = call.args.get(1).map(|options| bytes(&*options.expr));
+        let attribute = call.args.get(1).and_then(|options| option_type(&options.expr));
+        if let (Some(options), None) = (&options, &attribute) {
+            self.refuse(options.clone(), NO_TYPE, "write import(\"./file.json\", { with: { type: \"json\" } })");
+        }
+        let end = bytes(&specifier).end;
+        match (self.import(&mut specifier, attribute), options) {
+            (Some(Kind::Json), None) => {
+                let attributes = object("type", Expr::Lit(Lit::Str("json".into())));
+                let options = Expr::Object(object("with", Expr::Object(attributes)));
+                call.args.push(ExprOrSpread { spread: None, expr: Box::new(options) });
+                let text = ", { with: { type: \"json\" } }".to_owned();
+                self.edits.push(Edit { span: end..end, text });
+            }
+            (Some(Kind::Text), Some(options)) => {
+                call.args.truncate(1);
+                self.edits.push(Edit { span: end..options.end, text: String::new() });
+            }
+            _ => {}
+        }
+        *call.args[0].expr = Expr::Lit(Lit::Str(specifier));
     }
 }
 
@@ -182,26 +227,6 @@ impl VisitMut for Imports<'_> {
     }
 }
 
-impl Imports<'_> {
-    fn dynamic(&mut self, call: &mut CallExpr) {
-        let span = bytes(call);
-        let Some(first) = call.args.first() else { return };
-        let Some(mut specifier) = literal(&first.expr) else {
-            self.computed.push(span);
-            return;
-        };
-        let attribute = call.args.get(1).and_then(|options| option_type(&options.expr));
-        if let Some(emitted) = self.import(&specifier, attribute) {
-            self.replace(&mut specifier, emitted);
-        }
-        if let Some(options) = call.args.get(1) {
-            self.blank(bytes(&specifier).end..bytes(&*options.expr).end);
-            call.args.truncate(1);
-        }
-        call.args[0].expr = Box::new(Expr::Lit(Lit::Str(specifier)));
-    }
-}
-
 /// The text of a specifier that is written out: a string, or a template without holes.
 fn literal(expr: &Expr) -> Option<Str> {
     match expr {
@@ -242,6 +267,13 @@ fn property<'o>(object: &'o ObjectLit, name: &str) -> Option<&'o Expr> {
         };
         same.then_some(&*pair.value)
     })
+}
+
+/// `{ name: value }`.
+fn object(name: &str, value: Expr) -> ObjectLit {
+    let key = PropName::Ident(IdentName::new(name.into(), DUMMY_SP));
+    let pair = Prop::KeyValue(KeyValueProp { key, value: Box::new(value) });
+    ObjectLit { span: DUMMY_SP, props: vec![PropOrSpread::Prop(Box::new(pair))] }
 }
 
 /// Whether this is `module.exports` or a member of `exports`.

@@ -56,7 +56,7 @@ pub(super) fn resolve(
     }
     let joined = match folder::join(folder::parent(importer), specifier) {
         Ok(joined) => joined,
-        Err(error) => return refuse(format!("{specifier:?} {error}"), "keep every module inside the project folder"),
+        Err(error) => return refuse(format!("{specifier:?} {error}"), error.help()),
     };
     let path = find(folder, &joined, specifier)?;
     let kind = kind_of(&path, attribute)?;
@@ -68,6 +68,7 @@ pub(super) fn kind_of(path: &str, attribute: Option<&str>) -> Result<Kind, Refus
     let name = path.rsplit('/').next().unwrap_or(path);
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension).to_ascii_lowercase();
     match (attribute, extension.as_str()) {
+        (Some("text"), "json") => refuse(format!("{path} is imported as JSON only"), "rename it to import it as text"),
         (Some("text"), _) => Ok(Kind::Text),
         (Some("json"), "json") | (None, "json") => Ok(Kind::Json),
         (Some("json"), _) => refuse(format!("{path} is not a .json file"), "remove with { type: \"json\" }"),
@@ -138,7 +139,7 @@ fn find(folder: &Folder, joined: &str, specifier: &str) -> Result<String, Refusa
         match folder.file(&candidate) {
             Ok(_) => return Ok(candidate),
             Err(FolderError::Missing | FolderError::NotAFile) => {}
-            Err(error) => return refuse(format!("{candidate} {error}"), "keep every module inside the project folder"),
+            Err(error) => return refuse(format!("{candidate} {error}"), error.help()),
         }
     }
     let help = format!("tried {joined} as it is, with .ts, .tsx, .mts, .js, .mjs, .jsx and .json, and as a folder");

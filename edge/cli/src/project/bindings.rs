@@ -3,22 +3,20 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use middleware::cohort::{CookieName, Experiment};
 use origin::bundle::{Cohort, CohortBinding, RateLimitBinding};
 
 use super::fields::{Field, Fields, Findings};
 use super::units;
 
 /// Cookie that holds a client's identity when a cohort binding names none: one for all experiments.
-pub const DEFAULT_COHORT_COOKIE: &str = "skerry-client";
+const DEFAULT_COHORT_COOKIE: &str = "skerry-client";
 
 /// Longest period of a rate limiter, in seconds: a day.
 const MAX_PERIOD_SECONDS: u64 = 86_400;
 
-/// Most cohorts of one experiment.
-const MAX_COHORTS: usize = 100;
-
-/// Largest weight of a cohort; the sum over all cohorts then fits 32 bits.
-const MAX_WEIGHT: u64 = 1_000_000;
+/// Stands for an experiment's name where that is missing, which is an error of its own.
+const UNNAMED: &str = "unnamed";
 
 /// Names given on `env` so far, with the key that gave them.
 #[derive(Default)]
@@ -117,10 +115,10 @@ pub(super) fn cohorts(findings: &mut Findings<'_>, names: &mut Names, field: &Fi
     let name = name(findings, names, &mut fields, &["binding"]);
     let experiment = fields
         .required(findings, "experiment", "two experiments with different names divide clients independently")
-        .and_then(|field| short_text(findings, &field));
+        .and_then(|field| experiment_name(findings, &field));
     let cohorts = fields
         .required(findings, "cohorts", "for instance { \"control\": 50, \"treatment\": 50 }")
-        .and_then(|field| weights(findings, &field));
+        .and_then(|field| weights(findings, &field, experiment.as_deref().unwrap_or(UNNAMED)));
     let cookie = match fields.get("cookie") {
         Some(field) => cookie_name(findings, &field),
         None => Some(DEFAULT_COHORT_COOKIE.to_owned()),
@@ -129,46 +127,38 @@ pub(super) fn cohorts(findings: &mut Findings<'_>, names: &mut Names, field: &Fi
     Some(CohortBinding { name: name?, experiment: experiment?, cohorts: cohorts?, cookie: cookie? })
 }
 
-fn weights(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<Vec<Cohort>> {
+fn weights(findings: &mut Findings<'_>, field: &Field<'_>, experiment: &str) -> Option<Vec<Cohort>> {
     let before = findings.count();
-    let entries = findings.table(field)?.named();
-    if entries.len() > MAX_COHORTS {
-        findings.wrong(field, format!("an experiment has at most {MAX_COHORTS} cohorts"), "");
-    }
     let mut cohorts = Vec::new();
-    for (name, entry) in entries {
-        if name.is_empty() || name.len() > 64 || name.contains(char::is_control) {
-            let message = "the name of a cohort has 1 to 64 bytes and no control characters";
-            findings.error(&entry.path, entry.key_span.clone(), message, "");
-        }
-        let weight = findings.integer(&entry, 0..=MAX_WEIGHT).and_then(|weight| u32::try_from(weight).ok());
+    for (name, entry) in findings.table(field)?.named() {
+        let weight = findings.integer(&entry, 0..=u64::from(u32::MAX)).and_then(|weight| u32::try_from(weight).ok());
         cohorts.extend(weight.map(|weight| Cohort { name: name.to_owned(), weight }));
     }
+    let pairs = cohorts.iter().map(|cohort| (cohort.name.clone(), cohort.weight)).collect();
     if findings.count() > before {
         return None;
     }
-    if cohorts.iter().all(|cohort| cohort.weight == 0) {
-        findings.wrong(field, "no cohort has a weight above 0", "for instance { \"control\": 50, \"treatment\": 50 }");
+    if let Err(error) = Experiment::new(experiment, pairs) {
+        findings.wrong(field, error.to_string(), "for instance { \"control\": 50, \"treatment\": 50 }");
         return None;
     }
     Some(cohorts)
 }
 
-fn short_text(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<String> {
-    let text = findings.string(field)?;
-    if text.len() > 128 {
-        findings.wrong(field, "the text has more than 128 bytes", "");
+fn experiment_name(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<String> {
+    let name = findings.string(field)?;
+    if let Err(error) = Experiment::new(name, vec![("all".to_owned(), 1)]) {
+        findings.wrong(field, error.to_string(), "");
         return None;
     }
-    Some(text.to_owned())
+    Some(name.to_owned())
 }
 
-/// A cookie's name is a token (RFC 6265, section 4.1.1).
 fn cookie_name(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<String> {
-    let name = short_text(findings, field)?;
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)) {
-        findings.wrong(field, format!("{name:?} is not the name of a cookie"), "use letters, digits, - and _");
+    let name = findings.string(field)?;
+    if let Err(error) = CookieName::parse(name) {
+        findings.wrong(field, error.to_string(), "");
         return None;
     }
-    Some(name)
+    Some(name.to_owned())
 }

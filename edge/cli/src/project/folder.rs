@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 /// A project's folder. Nothing outside it is ever read on behalf of the project, through symbolic links either.
 #[derive(Clone, Debug)]
-pub struct Folder {
+pub(crate) struct Folder {
     root: PathBuf,
 }
 
 /// Why a path or a file is not usable. The messages complete a sentence that names the path.
 #[derive(Debug, thiserror::Error)]
-pub enum FolderError {
+pub(crate) enum FolderError {
     /// No such file.
     #[error("does not exist")]
     Missing,
@@ -45,12 +45,25 @@ pub enum FolderError {
     Io(#[from] io::Error),
 }
 
+impl FolderError {
+    /// What to do about it, as a sentence; empty when the message says it all.
+    pub(crate) fn help(&self) -> &'static str {
+        match self {
+            Self::Outside => "keep everything the function needs inside its folder",
+            Self::Absolute | Self::Missing => "write a path relative to the project folder",
+            Self::Character(_) => "rename the file",
+            Self::NotText => "store it as UTF-8",
+            Self::NotAFile | Self::NotAFolder | Self::TooLarge { .. } | Self::Io(_) => "",
+        }
+    }
+}
+
 /// `path`, written in a file of the folder `base` (relative to the root, `""` for the root), as a path relative to
 /// the root: no `.`, no `..`, no empty part. The root itself is `""`.
 ///
 /// # Errors
 /// [`FolderError::Outside`], [`FolderError::Absolute`] and [`FolderError::Character`].
-pub fn join(base: &str, path: &str) -> Result<String, FolderError> {
+pub(crate) fn join(base: &str, path: &str) -> Result<String, FolderError> {
     if path.starts_with('/') {
         return Err(FolderError::Absolute);
     }
@@ -71,7 +84,7 @@ pub fn join(base: &str, path: &str) -> Result<String, FolderError> {
 }
 
 /// The folder part of a path relative to the root: `src` of `src/index.ts`, `""` of `index.ts`.
-pub fn parent(path: &str) -> &str {
+pub(crate) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
@@ -80,21 +93,16 @@ impl Folder {
     ///
     /// # Errors
     /// [`FolderError::Missing`] and [`FolderError::NotAFolder`].
-    pub fn open(path: &Path) -> Result<Self, FolderError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, FolderError> {
         let root = path.canonicalize().map_err(missing)?;
         if root.is_dir() { Ok(Self { root }) } else { Err(FolderError::NotAFolder) }
-    }
-
-    /// The folder's absolute path, without symbolic links.
-    pub fn root(&self) -> &Path {
-        &self.root
     }
 
     /// Where the file `relative` is.
     ///
     /// # Errors
     /// When it is missing, outside the folder or not a regular file.
-    pub fn file(&self, relative: &str) -> Result<PathBuf, FolderError> {
+    pub(crate) fn file(&self, relative: &str) -> Result<PathBuf, FolderError> {
         let path = self.inside(relative)?;
         if path.is_file() { Ok(path) } else { Err(FolderError::NotAFile) }
     }
@@ -103,7 +111,7 @@ impl Folder {
     ///
     /// # Errors
     /// When it is missing, outside the folder or not a folder.
-    pub fn directory(&self, relative: &str) -> Result<PathBuf, FolderError> {
+    pub(crate) fn directory(&self, relative: &str) -> Result<PathBuf, FolderError> {
         let path = self.inside(relative)?;
         if path.is_dir() { Ok(path) } else { Err(FolderError::NotAFolder) }
     }
@@ -112,7 +120,7 @@ impl Folder {
     ///
     /// # Errors
     /// Those of [`Folder::file`], and when the file is too large or not UTF-8.
-    pub fn read(&self, relative: &str, limit: u64) -> Result<String, FolderError> {
+    pub(crate) fn read(&self, relative: &str, limit: u64) -> Result<String, FolderError> {
         let mut bytes = Vec::new();
         File::open(self.file(relative)?)?.take(limit + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {

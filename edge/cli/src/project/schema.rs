@@ -159,7 +159,7 @@ pub(super) fn existing_file(findings: &mut Findings<'_>, folder: &Folder, field:
     match folder::join("", text).and_then(|path| folder.file(&path).map(|_| path)) {
         Ok(path) => Some(path),
         Err(error) => {
-            findings.wrong(field, format!("{text:?} {error}"), "write a path relative to the project folder");
+            findings.wrong(field, format!("{text:?} {error}"), error.help());
             None
         }
     }
@@ -206,7 +206,7 @@ fn asset_directory(
     let directory = match folder::join("", text).and_then(|path| folder.directory(&path).map(|_| path)) {
         Ok(path) => path,
         Err(error) => {
-            findings.wrong(field, format!("{text:?} {error}"), "write a path relative to the project folder");
+            findings.wrong(field, format!("{text:?} {error}"), error.help());
             return None;
         }
     };

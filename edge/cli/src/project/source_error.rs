@@ -18,11 +18,11 @@ const SHOWN_CHARS: usize = 120;
 ///   help: did you mean "cpu_ms"?
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SourceError {
+pub(crate) struct SourceError {
     /// Path relative to the project folder, with `/`.
     pub file: String,
     /// Where in the file; `None` when the whole file is meant (it is missing, it is too large).
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
     /// Path of the key in a project file, such as `jwt[0].issuer`; empty elsewhere.
     pub key: String,
     /// What is wrong.
@@ -33,7 +33,7 @@ pub struct SourceError {
 
 /// A position in a file and the line it is on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub(crate) struct Place {
     /// From 1.
     pub line: usize,
     /// From 1, in characters.
@@ -47,20 +47,26 @@ pub struct Place {
 
 impl SourceError {
     /// An error about a whole file.
-    pub fn in_file(file: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(crate) fn in_file(file: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { file: file.to_owned(), place: None, key: String::new(), message: message.into(), help: help.into() }
     }
 
     /// An error about the bytes `span` of `text`, the content of `file`.
-    pub fn at(file: &str, text: &str, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { place: Some(Place::of(text, span)), ..Self::in_file(file, message, help) }
+    pub(crate) fn at(
+        file: &str,
+        text: &str,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self { place: Some(Box::new(Place::of(text, span))), ..Self::in_file(file, message, help) }
     }
 }
 
 impl Place {
     /// Where the bytes `span` of `text` are. A span outside the text, or inside a character, is moved to the nearest
     /// position that exists.
-    pub fn of(text: &str, span: Range<usize>) -> Self {
+    pub(crate) fn of(text: &str, span: Range<usize>) -> Self {
         let start = text.floor_char_boundary(span.start.min(text.len()));
         let end = text.floor_char_boundary(span.end.clamp(start, text.len()));
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
@@ -118,7 +124,7 @@ impl fmt::Display for SourceError {
 /// Everything that is wrong, in the order of files and lines; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct SourceErrors(pub Vec<SourceError>);
+pub(crate) struct SourceErrors(pub Vec<SourceError>);
 
 impl fmt::Display for SourceErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

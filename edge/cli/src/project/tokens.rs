@@ -1,9 +1,8 @@
-//! Token verifiers: who may issue, for whom, and the keys that prove it.
+//! Token verifiers: who may issue, for whom, and the keys that prove it. What a PoP would refuse is refused here, by
+//! the same code.
 
-use std::net::IpAddr;
-
+use middleware::jwt::{ConfigError, JwksConfig, Key, KeyError, Material, Verifier, VerifierConfig};
 use origin::bundle::{JwtBinding, JwtKey, JwtKeyMaterial};
-use url::{Host, Url};
 
 use super::bindings::{self, Names};
 use super::document::Node;
@@ -13,34 +12,6 @@ use super::{schema, units};
 
 /// Largest key file read, in bytes: an RSA key of 16384 bits takes 3 KiB.
 const MAX_KEY_FILE_BYTES: u64 = 64 << 10;
-
-/// Most clock skew that can be allowed, in seconds.
-const MAX_LEEWAY_SECONDS: u64 = 600;
-
-/// What a key of an algorithm is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
-    Hmac,
-    Rsa,
-    EllipticCurve,
-    Edwards,
-}
-
-/// Algorithms a key can have (RFC 7518, section 3.1, and RFC 8037). `none` is not one of them.
-const ALGORITHMS: [(&str, Family); 12] = [
-    ("HS256", Family::Hmac),
-    ("HS384", Family::Hmac),
-    ("HS512", Family::Hmac),
-    ("RS256", Family::Rsa),
-    ("RS384", Family::Rsa),
-    ("RS512", Family::Rsa),
-    ("PS256", Family::Rsa),
-    ("PS384", Family::Rsa),
-    ("PS512", Family::Rsa),
-    ("ES256", Family::EllipticCurve),
-    ("ES384", Family::EllipticCurve),
-    ("EdDSA", Family::Edwards),
-];
 
 /// `{ binding, issuer, audience, keys, jwks_url, jwks_algorithms, leeway }`.
 pub(super) fn verifier(
@@ -58,13 +29,14 @@ pub(super) fn verifier(
     let items = keys_field.as_ref().map(|field| findings.array(field)).unwrap_or_default();
     let keys: Vec<JwtKey> = items.iter().filter_map(|item| key(findings, folder, item)).collect();
     let (jwks_url, jwks_algorithms) = key_set(findings, &mut fields);
-    let leeway = fields.get("leeway").and_then(|field| units::seconds(findings, &field, 0..=MAX_LEEWAY_SECONDS));
+    let most = middleware::jwt::MAX_LEEWAY.as_secs();
+    let leeway = fields.get("leeway").and_then(|field| units::seconds(findings, &field, 0..=most));
     if items.is_empty() && jwks_url.is_none() && findings.count() == before {
         let help = "give \"keys\": [{ \"algorithm\": \"ES256\", \"pem_file\": \"key.pem\" }], or a \"jwks_url\"";
         fields.missing(findings, "there is no key to verify tokens with", help);
     }
     fields.finish(findings, &[]);
-    Some(JwtBinding {
+    let binding = JwtBinding {
         name: name?,
         issuers,
         audiences,
@@ -72,7 +44,48 @@ pub(super) fn verifier(
         jwks_url,
         jwks_algorithms,
         leeway_seconds: leeway.unwrap_or(0),
-    })
+    };
+    if findings.count() == before
+        && let Err(error) = Verifier::new(verifier_config(&binding))
+    {
+        findings.wrong(field, error.to_string(), "");
+    }
+    Some(binding)
+}
+
+/// A binding as the verifier takes it.
+fn verifier_config(binding: &JwtBinding) -> VerifierConfig {
+    let key = |key: &JwtKey| Key {
+        kid: key.kid.clone(),
+        algorithm: key.algorithm.clone(),
+        material: match &key.material {
+            JwtKeyMaterial::Secret(secret) => Material::Secret(secret.clone()),
+            JwtKeyMaterial::Pem(pem) => Material::Pem(pem.clone()),
+            JwtKeyMaterial::Jwk(jwk) => Material::Jwk(jwk.clone()),
+        },
+    };
+    VerifierConfig {
+        issuers: binding.issuers.clone(),
+        audiences: binding.audiences.clone(),
+        keys: binding.keys.iter().map(key).collect(),
+        jwks: binding.jwks_url.clone().map(|url| JwksConfig { url, algorithms: binding.jwks_algorithms.clone() }),
+        leeway: std::time::Duration::from_secs(binding.leeway_seconds),
+    }
+}
+
+/// What is wrong with one part of a verifier, when all others are right.
+fn fault_of(keys: Vec<JwtKey>, jwks: Option<(String, Vec<String>)>) -> Option<ConfigError> {
+    let (jwks_url, jwks_algorithms) = jwks.unzip();
+    let binding = JwtBinding {
+        name: String::new(),
+        issuers: vec!["issuer".to_owned()],
+        audiences: vec!["audience".to_owned()],
+        keys,
+        jwks_url,
+        jwks_algorithms: jwks_algorithms.unwrap_or_default(),
+        leeway_seconds: 0,
+    };
+    Verifier::new(verifier_config(&binding)).err()
 }
 
 /// A text under the first key, or an array of texts under the second. Either key takes either form.
@@ -93,16 +106,8 @@ fn key_set(findings: &mut Findings<'_>, fields: &mut Fields<'_>) -> (Option<Stri
     let url_field = fields.get("jwks_url");
     let algorithms_field = fields.get("jwks_algorithms");
     let url = url_field.as_ref().and_then(|field| key_set_url(findings, field));
-    let mut algorithms = Vec::new();
-    for item in algorithms_field.as_ref().map(|field| findings.array(field)).unwrap_or_default() {
-        let Some((name, family)) = algorithm(findings, &item) else { continue };
-        if family == Family::Hmac {
-            let message = format!("{name} has a shared secret, which no key set may publish");
-            findings.wrong(&item, message, "give the secret under \"keys\"");
-            continue;
-        }
-        algorithms.push(name.to_owned());
-    }
+    let items = algorithms_field.as_ref().map(|field| findings.array(field)).unwrap_or_default();
+    let algorithms = items.iter().filter_map(|item| key_set_algorithm(findings, item)).collect();
     match (&url_field, &algorithms_field) {
         (Some(field), None) => {
             let help = "name the algorithms you accept, for instance \"jwks_algorithms\": [\"RS256\"]";
@@ -120,37 +125,22 @@ fn key_set(findings: &mut Findings<'_>, fields: &mut Fields<'_>) -> (Option<Stri
     (url, algorithms)
 }
 
-/// An address keys can be trusted from: `https`, or `http` on this machine.
 fn key_set_url(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<String> {
-    let text = findings.string(field)?;
-    let url = match Url::parse(text) {
-        Ok(url) => url,
-        Err(error) => {
-            findings.wrong(field, format!("{text:?} is not an address: {error}"), "");
-            return None;
-        }
-    };
-    let loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(ip)) => IpAddr::V4(ip).is_loopback(),
-        Some(Host::Ipv6(ip)) => IpAddr::V6(ip).is_loopback(),
-        None => false,
-    };
-    if url.scheme() == "https" || (url.scheme() == "http" && loopback) {
-        return Some(url.into());
+    let url = findings.string(field)?.to_owned();
+    if let Some(error) = fault_of(Vec::new(), Some((url.clone(), vec!["RS256".to_owned()]))) {
+        findings.wrong(field, error.to_string(), "");
+        return None;
     }
-    findings.wrong(field, "keys are fetched over https only (http is for loopback)", "");
-    None
+    Some(url)
 }
 
-fn algorithm<'v>(findings: &mut Findings<'_>, field: &Field<'v>) -> Option<(&'v str, Family)> {
-    let name = findings.string(field)?;
-    let found = ALGORITHMS.iter().find(|(known, _)| *known == name);
-    if found.is_none() {
-        let names = ALGORITHMS.map(|(name, _)| name).join(", ");
-        findings.wrong(field, format!("{name:?} is not an algorithm"), format!("write one of {names}"));
+fn key_set_algorithm(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<String> {
+    let name = findings.string(field)?.to_owned();
+    if let Some(error) = fault_of(Vec::new(), Some(("https://localhost/".to_owned(), vec![name.clone()]))) {
+        findings.wrong(field, error.to_string(), "");
+        return None;
     }
-    found.map(|(_, family)| (name, *family))
+    Some(name)
 }
 
 /// `{ kid, algorithm, … }` with exactly one form of key.
@@ -159,18 +149,37 @@ fn key(findings: &mut Findings<'_>, folder: &Folder, field: &Field<'_>) -> Optio
     let kid = fields.get("kid").and_then(|field| findings.string(&field).map(str::to_owned));
     let algorithm = fields
         .required(findings, "algorithm", "a key is for one algorithm, for instance \"ES256\"")
-        .and_then(|field| algorithm(findings, &field));
-    let material = fields.one_of(findings, &["secret", "pem", "pem_file", "jwk", "jwk_file"]);
+        .and_then(|field| Some((findings.string(&field)?.to_owned(), field)));
+    let material = fields
+        .one_of(findings, &["secret", "pem", "pem_file", "jwk", "jwk_file"])
+        .and_then(|(form, field)| Some((material(findings, folder, form, &field)?, field)));
     fields.finish(findings, &[]);
-    let ((algorithm, family), (form, field)) = (algorithm?, material?);
-    let material = match form {
-        "secret" => secret(findings, &field, algorithm, family),
-        "pem" => findings.string(&field).map(str::to_owned).and_then(|text| pem(findings, &field, text, family)),
-        "pem_file" => key_file(findings, folder, &field).and_then(|text| pem(findings, &field, text, family)),
-        "jwk" => jwk(findings, &field, field.value.to_json(), algorithm, family),
-        _ => jwk_file(findings, folder, &field).and_then(|value| jwk(findings, &field, value, algorithm, family)),
-    }?;
-    Some(JwtKey { kid, algorithm: algorithm.to_owned(), material })
+    let ((algorithm, algorithm_field), (material, material_field)) = (algorithm?, material?);
+    let key = JwtKey { kid, algorithm, material };
+    match fault_of(vec![key.clone()], None) {
+        None => Some(key),
+        Some(ConfigError::Key { source, .. }) => {
+            let about_algorithm = matches!(source, KeyError::AlgorithmNone | KeyError::AlgorithmUnknown(_));
+            let field = if about_algorithm { &algorithm_field } else { &material_field };
+            findings.wrong(field, source.to_string(), "");
+            None
+        }
+        Some(error) => {
+            findings.wrong(field, error.to_string(), "");
+            None
+        }
+    }
+}
+
+/// The key itself, in one of its forms.
+fn material(findings: &mut Findings<'_>, folder: &Folder, form: &str, field: &Field<'_>) -> Option<JwtKeyMaterial> {
+    match form {
+        "secret" => findings.string(field).map(|text| JwtKeyMaterial::Secret(text.to_owned())),
+        "pem" => findings.string(field).map(|text| JwtKeyMaterial::Pem(text.to_owned())),
+        "pem_file" => key_file(findings, folder, field).map(JwtKeyMaterial::Pem),
+        "jwk" => findings.table(field).map(|_| JwtKeyMaterial::Jwk(field.value.to_json())),
+        _ => jwk_file(findings, folder, field).map(JwtKeyMaterial::Jwk),
+    }
 }
 
 fn key_file(findings: &mut Findings<'_>, folder: &Folder, field: &Field<'_>) -> Option<String> {
@@ -193,64 +202,4 @@ fn jwk_file(findings: &mut Findings<'_>, folder: &Folder, field: &Field<'_>) -> 
             None
         }
     }
-}
-
-fn secret(findings: &mut Findings<'_>, field: &Field<'_>, algorithm: &str, family: Family) -> Option<JwtKeyMaterial> {
-    let text = findings.string(field)?;
-    if family != Family::Hmac {
-        let message = format!("{algorithm} verifies with a public key, not with a shared secret");
-        findings.wrong(field, message, "give \"pem\", \"pem_file\", \"jwk\" or \"jwk_file\"");
-        return None;
-    }
-    let needed = algorithm[2..].parse::<usize>().unwrap_or(256) / 8;
-    if text.len() < needed {
-        let message = format!("the secret has {} bytes, {algorithm} asks for {needed} (RFC 7518, 3.2)", text.len());
-        findings.doubt(&field.path, field.value.span.clone(), message, "a short secret can be guessed from one token");
-    }
-    Some(JwtKeyMaterial::Secret(text.to_owned()))
-}
-
-fn pem(findings: &mut Findings<'_>, field: &Field<'_>, text: String, family: Family) -> Option<JwtKeyMaterial> {
-    let label = text.split_once("-----BEGIN ").and_then(|(_, rest)| rest.split_once("-----")).map(|(label, _)| label);
-    let (message, help) = match label {
-        _ if family == Family::Hmac => ("a shared secret is not PEM".to_owned(), "give it as \"secret\""),
-        Some("PUBLIC KEY") => return Some(JwtKeyMaterial::Pem(text)),
-        Some("RSA PUBLIC KEY") if family == Family::Rsa => return Some(JwtKeyMaterial::Pem(text)),
-        Some(label) if label.ends_with("PRIVATE KEY") => {
-            ("this is a private key, and a bundle is no place for it".to_owned(), "give the public key")
-        }
-        Some(label) => (format!("this is a {label}, not a public key"), "give a PUBLIC KEY (SPKI)"),
-        None => ("this is not PEM".to_owned(), "it begins with -----BEGIN PUBLIC KEY-----"),
-    };
-    findings.wrong(field, message, help);
-    None
-}
-
-fn jwk(
-    findings: &mut Findings<'_>,
-    field: &Field<'_>,
-    value: serde_json::Value,
-    algorithm: &str,
-    family: Family,
-) -> Option<JwtKeyMaterial> {
-    let kind = match family {
-        Family::Hmac => "oct",
-        Family::Rsa => "RSA",
-        Family::EllipticCurve => "EC",
-        Family::Edwards => "OKP",
-    };
-    let text = |name: &str| value.get(name).and_then(serde_json::Value::as_str);
-    let (message, help) = if !value.is_object() {
-        ("a JSON Web Key is an object".to_owned(), String::new())
-    } else if text("kty") != Some(kind) {
-        (format!("the key for {algorithm} has \"kty\": {kind:?}, this one does not"), String::new())
-    } else if text("alg").is_some_and(|alg| alg != algorithm) {
-        (format!("this key says it is for {}", text("alg").unwrap_or_default()), "correct \"algorithm\"".to_owned())
-    } else if family != Family::Hmac && value.get("d").is_some() {
-        ("this is a private key, and a bundle is no place for it".to_owned(), "remove \"d\" and the primes".to_owned())
-    } else {
-        return Some(JwtKeyMaterial::Jwk(value));
-    };
-    findings.wrong(field, message, help);
-    None
 }

@@ -98,7 +98,8 @@ fn shown(value: u64, unit: Unit) -> String {
         Unit::Bytes => &[SIZES[0], SIZES[4], SIZES[5]],
         Unit::Count => return value.to_string(),
     };
-    let (name, factor) = suffixes.iter().rev().find(|(_, factor)| value % factor == 0).unwrap_or(&suffixes[0]);
+    let (name, factor) =
+        suffixes.iter().rev().find(|(_, factor)| value.is_multiple_of(*factor)).unwrap_or(&suffixes[0]);
     format!("{} {name}", value / factor)
 }
 
@@ -111,7 +112,7 @@ pub(super) fn seconds(
     let expected = format!("{} to {} seconds, as a whole number or a text such as \"60s\"", range.start(), range.end());
     let value = match &field.value.node {
         Node::Number(n) => n.as_u64(),
-        Node::String(text) => with_suffix(text, &TIMES).filter(|ms| ms % 1_000 == 0).map(|ms| ms / 1_000),
+        Node::String(text) => with_suffix(text, &TIMES).filter(|ms| ms.is_multiple_of(1_000)).map(|ms| ms / 1_000),
         _ => {
             findings.expected(field, &expected);
             return None;

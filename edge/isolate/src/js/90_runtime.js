@@ -13,14 +13,15 @@ const { TEXT } = core.loadExtScript("ext:skerry/20_body.js");
 const { Request, Response, fetch, INCOMING, isResponse, responseBody, outgoing } = core.loadExtScript(
   "ext:skerry/30_messages.js",
 );
-const { inspectArgs } = load("01_console");
+const { inspectArgs: inspectWith } = load("01_console");
+const inspectArgs = (args) => inspectWith(args, { colors: false });
 const { getAsyncContext, setAsyncContext } = core;
 
 // The handlers' view of a failure: the message, then the frames that are the function's own.
 function describe(error) {
   if (typeof error !== "object" || error === null || typeof error.stack !== "string") return `Uncaught ${inspectArgs([error])}`;
   const lines = error.stack.split("\n").filter((line) => !/\(ext:|at ext:/.test(line));
-  return lines.join("\n");
+  return lines.join("\n").replaceAll("file:///", "");
 }
 
 function respond(id, response) {

@@ -103,3 +103,19 @@ fn others_on_the_thread_go_on_while_one_is_ended() {
         assert_eq!((fault.code(), fine.as_str()), ("limit/cpu", "fine"));
     });
 }
+
+/// V8 15.0 compiled the first of these without an interrupt check (see `Platform::start`).
+#[test]
+fn loops_around_array_fill_can_be_ended() {
+    with_worker(|worker| async move {
+        for body in [
+            "for (;;) new Array(1000).fill(7)",
+            "for (;;) { const a = [1, 2, 3]; a.fill(1) }",
+            "for (;;) new Uint8Array(10).fill(1)",
+            "for (;;) { for (let i = 0; i < 4; i++) globalThis.x = i }",
+            "for (;;) [3, 1].map((x) => x + 1).sort()",
+        ] {
+            assert_eq!(fault(&worker, &handler(body)).await.code(), "limit/cpu", "{body}");
+        }
+    });
+}

@@ -45,7 +45,9 @@ pub enum GeoError {
         path: PathBuf,
     },
     /// The bytes are no sound database.
-    #[error("geolocation database {name} is damaged or not in MaxMind DB format ({reason}): replace it with an intact copy")]
+    #[error(
+        "geolocation database {name} is damaged or not in MaxMind DB format ({reason}): replace it with an intact copy"
+    )]
     Corrupt {
         /// The file, or `(builtin)`.
         name: String,
@@ -53,7 +55,9 @@ pub enum GeoError {
         reason: String,
     },
     /// A sound database, but of something else.
-    #[error("geolocation database {name} is of type `{database_type}` and has no field that is known here: use a country, city or ASN database")]
+    #[error(
+        "geolocation database {name} is of type `{database_type}` and has no field that is known here: use a country, city or ASN database"
+    )]
     Unsupported {
         /// The file, or `(builtin)`.
         name: String,
@@ -167,8 +171,8 @@ fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast())
-                && !shared
+            let local = v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared;
+            !(local || v4.is_unspecified() || v4.is_broadcast())
         }
         IpAddr::V6(v6) => {
             !(v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local())

@@ -29,10 +29,7 @@ pub fn round_trip(a: (f64, f64), b: (f64, f64), hop: Duration) -> Duration {
 
 /// The name of the candidate nearest to `point`; of several equally near, the first by name, so that every PoP chooses
 /// alike whatever order it learnt them in. `None` when there is no candidate.
-pub fn nearest<'a>(
-    point: (f64, f64),
-    candidates: impl IntoIterator<Item = (&'a str, (f64, f64))>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(point: (f64, f64), candidates: impl IntoIterator<Item = (&'a str, (f64, f64))>) -> Option<&'a str> {
     let distances = candidates.into_iter().map(|(name, place)| (distance_km(point, place).abs(), name));
     distances.min_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(b.1))).map(|(_, name)| name)
 }
@@ -57,7 +54,9 @@ mod tests {
     #[test]
     fn known_distances_come_out() {
         // Great-circle distances as published for these airports, in kilometres.
-        for (a, b, km) in [("lhr", "iad", 5_920.0), ("lhr", "nrt", 9_600.0), ("iad", "nrt", 10_870.0), ("syd", "per", 3_280.0)] {
+        for (a, b, km) in
+            [("lhr", "iad", 5_920.0), ("lhr", "nrt", 9_600.0), ("iad", "nrt", 10_870.0), ("syd", "per", 3_280.0)]
+        {
             let distance = distance_km(point(a), point(b));
             assert!((distance - km).abs() < km * 0.01, "{a} {b} {distance}");
         }
@@ -86,7 +85,8 @@ mod tests {
 
     #[test]
     fn a_region_is_chosen_by_city_else_by_country() {
-        let regions = [("eu".to_owned(), point("fra")), ("us".to_owned(), point("iad")), ("asia".to_owned(), point("sin"))];
+        let regions =
+            [("eu".to_owned(), point("fra")), ("us".to_owned(), point("iad")), ("asia".to_owned(), point("sin"))];
         let mut location = Location::default();
         assert_eq!(region_for(&location, &regions), None);
         location.country = Some("JP".to_owned());

@@ -199,8 +199,12 @@ mod tests {
 
     #[test]
     fn fields_of_the_wrong_type_are_absent() {
-        for odd in [json!(null), json!(true), json!(7), json!([[["x"]]]), json!({"a": {"names": []}}), json!("x".repeat(999))] {
-            for field in ["country", "city", "latitude", "location", "subdivisions", "traits", "asn", "timezone", "postal"] {
+        for odd in
+            [json!(null), json!(true), json!(7), json!([[["x"]]]), json!({"a": {"names": []}}), json!("x".repeat(999))]
+        {
+            for field in
+                ["country", "city", "latitude", "location", "subdivisions", "traits", "asn", "timezone", "postal"]
+            {
                 let record: Record = serde_json::from_value(json!({field: odd})).unwrap();
                 record.location();
             }
@@ -212,8 +216,14 @@ mod tests {
 
     #[test]
     fn the_database_decides_who_is_in_the_union_and_the_table_when_it_is_silent() {
-        check(json!({"country": {"iso_code": "GB", "is_in_european_union": true}}), json!({"country": "GB", "continent": "EU", "is_eu": true}));
+        check(
+            json!({"country": {"iso_code": "GB", "is_in_european_union": true}}),
+            json!({"country": "GB", "continent": "EU", "is_eu": true}),
+        );
         check(json!({"country": {"iso_code": "FR"}}), json!({"country": "FR", "continent": "EU", "is_eu": true}));
-        check(json!({"country": {"iso_code": "FR", "is_in_european_union": false}}), json!({"country": "FR", "continent": "EU"}));
+        check(
+            json!({"country": {"iso_code": "FR", "is_in_european_union": false}}),
+            json!({"country": "FR", "continent": "EU"}),
+        );
     }
 }

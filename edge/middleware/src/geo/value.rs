@@ -15,9 +15,10 @@ const MAX_TEXT_BYTES: usize = 256;
 
 /// A text, a number, a boolean, or a map with the fields of `F`. Lists, longer texts and texts with control characters
 /// are dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Value<F = Nothing> {
     /// Nothing useful.
+    #[default]
     Absent,
     Text(String),
     /// Finite.
@@ -69,12 +70,6 @@ impl<F> Value<F> {
         let &Self::Number(number) = self else { return None };
         let whole = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
         whole.then_some(number as u32)
-    }
-}
-
-impl<F> Default for Value<F> {
-    fn default() -> Self {
-        Self::Absent
     }
 }
 

@@ -53,7 +53,8 @@ pub(super) fn verify(bytes: &[u8], reader: &Reader<&[u8]>) -> Result<(), Fault> 
         }
         for side in [0, 1] {
             let path = path | (side as u128) << (bits - 1 - depth);
-            let next = tree.record(node, side).ok_or_else(|| Fault::Corrupt("the search tree is cut off".to_owned()))?;
+            let next =
+                tree.record(node, side).ok_or_else(|| Fault::Corrupt("the search tree is cut off".to_owned()))?;
             if next < tree.node_count {
                 stack.push(Visit { node: next, path, depth: depth + 1 });
             } else if next > tree.node_count && seen_data.insert(next) {

@@ -52,7 +52,18 @@ mod tests {
         for header in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c", " Bearer a.b.c\t"] {
             assert_eq!(bearer(header), Some("a.b.c"), "{header:?}");
         }
-        for header in ["", "Bearer", "Bearer ", "Basic a.b.c", "Bearera.b.c", "Bearer a b", "Bearer a,b", "Bearer \"a\"", "a.b.c", "Bearer ä"] {
+        for header in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Basic a.b.c",
+            "Bearera.b.c",
+            "Bearer a b",
+            "Bearer a,b",
+            "Bearer \"a\"",
+            "a.b.c",
+            "Bearer ä",
+        ] {
             assert_eq!(bearer(header), None, "{header:?}");
         }
     }

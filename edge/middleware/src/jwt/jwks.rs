@@ -15,11 +15,11 @@ use super::ConfigError;
 use super::key::{VerifyingKey, algorithm, fitting_algorithms, from_jwk, kid_of};
 use crate::rate_limit::Throttle;
 
-/// Largest body that is parsed, in bytes.
-pub(super) const MAX_BODY_BYTES: usize = 256 << 10;
+/// Largest body of a key set, in bytes.
+pub const MAX_JWKS_BYTES: usize = 256 << 10;
 
 /// Most keys kept of one set; the rest are skipped.
-pub(super) const MAX_SET_KEYS: usize = 64;
+const MAX_SET_KEYS: usize = 64;
 
 /// Reasons kept for keys that were skipped.
 const MAX_REASONS: usize = 8;
@@ -107,7 +107,7 @@ pub enum JwksError {
         url: String,
     },
     /// Too long a body.
-    #[error("key set {url} has over {MAX_BODY_BYTES} bytes")]
+    #[error("key set {url} has over {MAX_JWKS_BYTES} bytes")]
     TooLarge {
         /// Its address.
         url: String,
@@ -126,6 +126,30 @@ pub enum JwksError {
         /// Why not, at most eight reasons.
         skipped: Vec<String>,
     },
+}
+
+impl Refreshed {
+    /// The stable name, for metrics and logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Fetched { .. } => "fetched",
+            Self::NotNeeded => "not_needed",
+            Self::Throttled => "throttled",
+        }
+    }
+}
+
+impl JwksError {
+    /// The stable name, for metrics and logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Fetch { .. } => "fetch",
+            Self::TimedOut { .. } => "timed_out",
+            Self::TooLarge { .. } => "too_large",
+            Self::Malformed { .. } => "malformed",
+            Self::NothingUsable { .. } => "nothing_usable",
+        }
+    }
 }
 
 /// The set at one address.
@@ -227,7 +251,7 @@ impl Jwks {
     /// mistake, and the last good one serves on.
     fn admit<B: AsRef<[u8]>>(&self, document: Document<B>, now: u64) -> Result<Refreshed, JwksError> {
         let (url, body) = (|| self.url.clone(), document.body.as_ref());
-        if body.len() > MAX_BODY_BYTES {
+        if body.len() > MAX_JWKS_BYTES {
             return Err(JwksError::TooLarge { url: url() });
         }
         let parsed: Value = serde_json::from_slice(body).map_err(|_| JwksError::Malformed { url: url() })?;

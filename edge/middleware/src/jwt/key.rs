@@ -51,7 +51,9 @@ pub enum KeyError {
     #[error("unknown algorithm `{0}`: use one of {ALGORITHMS}")]
     AlgorithmUnknown(String),
     /// A public key as HMAC secret: everybody could sign.
-    #[error("the secret for {0:?} looks like a public key or certificate, which anybody may know: use a random secret, or an RS, PS, ES or EdDSA algorithm with this key")]
+    #[error(
+        "the secret for {0:?} looks like a public key or certificate, which anybody may know: use a random secret, or an RS, PS, ES or EdDSA algorithm with this key"
+    )]
     SecretIsPublic(Algorithm),
     /// Shorter than the hash.
     #[error("the secret for {algorithm:?} has {bytes} bytes: it needs at least {needed} (RFC 7518, 3.2)")]
@@ -74,7 +76,9 @@ pub enum KeyError {
         given: &'static str,
     },
     /// A private key where a public one is enough.
-    #[error("this is a private key: verifying needs only the public one, so keep the private one where tokens are signed")]
+    #[error(
+        "this is a private key: verifying needs only the public one, so keep the private one where tokens are signed"
+    )]
     Private,
     /// PEM that is not a key for the algorithm.
     #[error("no key for {algorithm:?} in this PEM: it needs {needed}")]

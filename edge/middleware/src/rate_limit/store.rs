@@ -13,7 +13,7 @@ const MAX_SHARDS: usize = 16;
 const MIN_SHARD_KEYS: usize = 64;
 
 /// Keys compared when one must go.
-const SAMPLE: usize = 16;
+const SAMPLE: usize = 8;
 
 /// Windows by key, at most `capacity` of them.
 #[derive(Debug)]

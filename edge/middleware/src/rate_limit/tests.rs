@@ -54,6 +54,16 @@ fn requests_come_free_in_portions_not_all_at_once() {
 }
 
 #[test]
+fn a_clock_reading_a_little_behind_gains_nothing() {
+    let limiter = Limiter::new(2, MINUTE, 10);
+    assert!(limiter.check("a", 100_000).allowed);
+    assert!(limiter.check("a", 99_000).allowed, "counted at 100,000");
+    assert!(!limiter.check("a", 39_000).allowed);
+    assert!(!limiter.check("a", 159_999).allowed);
+    assert!(limiter.check("a", 160_000).allowed);
+}
+
+#[test]
 fn a_limit_of_zero_refuses_and_says_when_to_ask_again() {
     let decision = Limiter::new(0, MINUTE, 1).check("a", 5);
     assert!(!decision.allowed);

@@ -24,7 +24,11 @@ fn country(database: &Database, address: &str) -> Option<String> {
 fn encode(value: &Json, out: &mut Vec<u8>) {
     let control = |kind: u8, size: usize, out: &mut Vec<u8>| {
         let (first, more) = if size < 29 { (size as u8, None) } else { (29, Some((size - 29) as u8)) };
-        if kind < 8 { out.push(kind << 5 | first) } else { out.extend([first, kind - 7]) }
+        if kind < 8 {
+            out.push(kind << 5 | first)
+        } else {
+            out.extend([first, kind - 7])
+        }
         out.extend(more);
     };
     match value {
@@ -200,7 +204,8 @@ fn a_tree_with_cycles_or_bad_pointers_is_refused() {
 
 /// Whatever is in the bytes: opening ends with a database or an error, and so does every lookup.
 fn survive(bytes: &[u8]) {
-    let addresses = ["81.2.69.142", "89.160.20.128", "2001:480:10::1", "255.255.255.254", "1.0.0.1", "2002:5102:458e::"];
+    let addresses =
+        ["81.2.69.142", "89.160.20.128", "2001:480:10::1", "255.255.255.254", "1.0.0.1", "2002:5102:458e::"];
     let addresses = addresses.map(|address| address.parse::<IpAddr>().unwrap());
     if let Ok(database) = open(bytes) {
         for address in addresses {

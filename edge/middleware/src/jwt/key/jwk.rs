@@ -96,14 +96,19 @@ fn expect(jwk: &Value, member: &'static str, value: &str) -> Result<(), KeyError
 }
 
 fn bytes(jwk: &Value, member: &'static str) -> Result<Vec<u8>, KeyError> {
-    let text = jwk.get(member).and_then(Value::as_str).ok_or_else(|| wrong(member, "is missing or no text".to_owned()))?;
+    let text =
+        jwk.get(member).and_then(Value::as_str).ok_or_else(|| wrong(member, "is missing or no text".to_owned()))?;
     let bytes = URL_SAFE_NO_PAD.decode(text);
     bytes.map_err(|_| wrong(member, "is not base64url without padding".to_owned()))
 }
 
 fn exact(jwk: &Value, member: &'static str, size: usize) -> Result<Vec<u8>, KeyError> {
     let bytes = bytes(jwk, member)?;
-    if bytes.len() == size { Ok(bytes) } else { Err(wrong(member, format!("has {} bytes and not {size}", bytes.len()))) }
+    if bytes.len() == size {
+        Ok(bytes)
+    } else {
+        Err(wrong(member, format!("has {} bytes and not {size}", bytes.len())))
+    }
 }
 
 fn wrong(member: &'static str, reason: String) -> KeyError {

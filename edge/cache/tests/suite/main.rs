@@ -1,0 +1,9 @@
+//! `fetch` with scripted origins and a clock that the test moves.
+
+mod bodies;
+mod collapsing;
+mod conditions;
+mod freshness;
+mod safety;
+mod stale;
+mod support;

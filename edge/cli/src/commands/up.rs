@@ -1,0 +1,195 @@
+//! `skerry up`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::bundling::Built;
+use crate::deploy;
+use crate::output::{Failure, Progress};
+use crate::project;
+use crate::signals::{self, Input};
+use crate::units;
+use crate::up::launch::{self, Settings};
+use crate::up::lock::StateLock;
+use crate::up::plan::{self, Plan, PopPlan};
+
+/// Most functions deployed from one folder.
+const MAX_FUNCTIONS: usize = 200;
+
+/// Run an origin and PoPs on this machine, with the distances between their cities
+///
+/// Starts an origin and a process for each PoP, deploys the functions that changed, and prints where everything is.
+/// Round trips between client, PoP and origin are made up from the coordinates of their cities: the great circle at two
+/// thirds of the speed of light, plus --hop. The front door sends each client to the PoP nearest to it; a client whose
+/// place is unknown, like curl on this machine, counts as standing where the first PoP stands.
+///
+/// A process that crashes is started again after a pause; one that is ended with SIGTERM stays down, and the command that
+/// starts it again is printed. Ctrl-C finishes what is under way and ends every process.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Folder for everything that is kept: objects, deployments, token, logs
+    #[arg(long, default_value = crate::fleet::STATE, value_name = "FOLDER")]
+    state: PathBuf,
+    /// Folder whose subfolders with a project file are deployed
+    #[arg(long, default_value = "functions", value_name = "FOLDER")]
+    functions: PathBuf,
+    /// Deploy nothing
+    #[arg(long, conflicts_with = "functions")]
+    no_functions: bool,
+    /// Address of the front door. A port alone is one of 127.0.0.1, port 0 a free one; so with all addresses
+    #[arg(long, default_value = "127.0.0.1:8080", value_parser = plan::address)]
+    front: SocketAddr,
+    /// PoPs: city=port, city=address:port, or city alone for a free port
+    #[arg(long, default_value = "lhr=8081,iad=8082,nrt=8083", value_delimiter = ',')]
+    pops: Vec<PopPlan>,
+    /// Address of the origin
+    #[arg(long, default_value = "127.0.0.1:8090", value_parser = plan::address)]
+    origin: SocketAddr,
+    /// City where the origin stands
+    #[arg(long, default_value = "fra", value_parser = plan::city)]
+    origin_city: middleware::geo::City,
+    /// Address of the control and admin API
+    #[arg(long, default_value = "127.0.0.1:8091", value_parser = plan::address)]
+    admin: SocketAddr,
+    /// Leave the round trips out
+    #[arg(long)]
+    no_distance: bool,
+    /// Part of every round trip that does not depend on the distance
+    #[arg(long, default_value = "2ms", value_parser = units::duration)]
+    hop: Duration,
+    /// Worker threads of each PoP [default: the processors shared among the PoPs, at least one each]
+    #[arg(long, value_parser = super::pop::workers)]
+    workers: Option<usize>,
+    /// Memory of each PoP for cached answers
+    #[arg(long, default_value = "256MiB", value_parser = units::bytes)]
+    cache: u64,
+    /// Object store of the origin: a folder, or s3://bucket/prefix with the AWS_* variables for access
+    /// [default: a folder in the state]
+    #[arg(long)]
+    store: Option<String>,
+    /// Geolocation database in MaxMind's format [default: the built-in country database]
+    #[arg(long, value_name = "FILE")]
+    geo: Option<PathBuf>,
+    /// Print the fleet as JSON when it is ready
+    #[arg(long)]
+    json: bool,
+}
+
+impl Up {
+    /// Runs the fleet until SIGINT or SIGTERM.
+    ///
+    /// # Errors
+    /// Why it could not start; nothing is left running then.
+    pub fn run(self) -> Result<(), Failure> {
+        let plan = Plan {
+            front: self.front,
+            origin: self.origin,
+            admin: self.admin,
+            origin_city: self.origin_city,
+            pops: self.pops,
+            hop: (!self.no_distance).then_some(self.hop),
+        };
+        plan.check().map_err(Failure::Usage)?;
+        let folders = if self.no_functions { Vec::new() } else { functions(&self.functions)? };
+        let lock = StateLock::acquire(&self.state)?;
+        // A port in use is worth knowing before functions are built; it is taken for good afterwards.
+        drop(plan.clone().reserve()?);
+        let functions = build(&folders)?;
+        let share = super::pop::default_workers().div_ceil(plan.pops.len()).max(1);
+        let settings = Settings {
+            plan,
+            store: self.store.map(absolute_store).transpose()?,
+            workers: Some(self.workers.unwrap_or(share)),
+            cache: self.cache,
+            geo: self.geo.map(|path| path.canonicalize().map_err(|error| unreadable(&path, &error))).transpose()?,
+            program: std::env::args().next().unwrap_or_else(|| "skerry".to_owned()),
+            json: self.json,
+        };
+        let shutdown = signals::shutdown(Input::Ignored);
+        super::runtime()?.block_on(launch::run(settings, lock, functions, shutdown))
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Failed(format!("cannot read {}: {error}", path.display()))
+}
+
+/// A folder is made absolute, so that the printed commands work from everywhere.
+fn absolute_store(store: String) -> Result<String, Failure> {
+    if store.contains("://") {
+        return Ok(store);
+    }
+    Ok(std::path::absolute(&store)?.to_string_lossy().into_owned())
+}
+
+/// The subfolders with a project file, by name.
+fn functions(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let entries = std::fs::read_dir(folder).map_err(|error| {
+        Failure::Failed(format!(
+            "cannot read the folder {}: {error}; name the folder of your functions with --functions, or start without any \
+             with --no-functions",
+            folder.display()
+        ))
+    })?;
+    let mut folders = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| unreadable(folder, &error))?.path();
+        if project::FILE_NAMES.iter().any(|name| path.join(name).is_file()) {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    if folders.len() > MAX_FUNCTIONS {
+        let (found, folder) = (folders.len(), folder.display());
+        return Err(Failure::Failed(format!("{folder} holds {found} functions, at most {MAX_FUNCTIONS} are possible")));
+    }
+    Ok(folders)
+}
+
+/// Builds all functions; the errors of all are said at once.
+fn build(folders: &[PathBuf]) -> Result<Vec<Built>, Failure> {
+    if folders.is_empty() {
+        return Ok(Vec::new());
+    }
+    let progress = Progress::start("building the functions");
+    pop::init_v8();
+    let (mut functions, mut wrong) = (Vec::new(), Vec::new());
+    for folder in folders {
+        progress.say(format!("building {}", folder.display()));
+        match deploy::build(folder) {
+            Ok(built) => functions.push(built),
+            Err(Failure::Failed(text)) => wrong.push(text),
+            Err(other) => return Err(other),
+        }
+    }
+    if wrong.is_empty() { Ok(functions) } else { Err(Failure::Failed(wrong.join("\n"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subfolders_with_a_project_file_are_the_functions() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["b", "a", "notes"] {
+            std::fs::create_dir(root.path().join(name)).unwrap();
+        }
+        std::fs::write(root.path().join("b/wrangler.toml"), "").unwrap();
+        std::fs::write(root.path().join("a/wrangler.jsonc"), "").unwrap();
+        std::fs::write(root.path().join("README.md"), "").unwrap();
+        let found = functions(root.path()).unwrap_or_else(|failure| panic!("{failure:?}"));
+        assert_eq!(found, [root.path().join("a"), root.path().join("b")]);
+        let missing = functions(&root.path().join("none"));
+        assert!(matches!(missing, Err(Failure::Failed(text)) if text.contains("--functions")));
+    }
+
+    #[test]
+    fn a_store_in_a_folder_is_made_absolute_and_a_url_is_left_alone() {
+        assert!(matches!(absolute_store("s3://b/p".to_owned()), Ok(store) if store == "s3://b/p"));
+        assert!(matches!(absolute_store("x".to_owned()), Ok(store) if store.starts_with('/')));
+    }
+}

@@ -1,0 +1,340 @@
+//! A fleet from its first process to its last.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use ipnet::IpNet;
+use middleware::geo::{City, Database};
+use origin::client::Control;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::banner;
+use super::child::{self, Child, Recipe};
+use super::lock::StateLock;
+use super::plan::{Plan, PopPlan};
+use super::ports::Reserved;
+use super::supervise::{Backoff, Event, Member};
+use crate::access;
+use crate::bundling::Built;
+use crate::deploy;
+use crate::fleet::{self, Fleet, OriginNode, Place, PopNode};
+use crate::front::{self, Backend, Front, Spot};
+use crate::output::{self, Failure, Progress, note};
+use crate::wan::Link;
+
+/// Whom the front door and the PoPs believe about a client's address: this machine.
+const TRUST: [&str; 2] = ["127.0.0.0/8", "::1/128"];
+
+/// Everything `up` needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// Addresses and places.
+    pub plan: Plan,
+    /// Object store of the origin when it is not a folder of the state.
+    pub store: Option<String>,
+    /// Worker threads of each PoP.
+    pub workers: Option<usize>,
+    /// Memory of each PoP for cached answers, in bytes.
+    pub cache: u64,
+    /// Geolocation database; the built-in one without.
+    pub geo: Option<PathBuf>,
+    /// How a person calls this program.
+    pub program: String,
+    /// Whether the fleet is printed as JSON.
+    pub json: bool,
+}
+
+/// Everything that runs.
+struct Running {
+    fleet: Arc<Mutex<Fleet>>,
+    origin: (Member, Child),
+    pops: Vec<(Member, Child)>,
+    front: Arc<Front>,
+    door: TcpListener,
+    /// Closed when this is dropped, after the processes that use them.
+    links: Vec<Link>,
+}
+
+/// Starts the fleet, deploys `functions`, and keeps it running until `shutdown`.
+///
+/// # Errors
+/// Why it could not start; nothing is left running then.
+pub async fn run(
+    mut settings: Settings,
+    lock: StateLock,
+    functions: Vec<Built>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let mut shutdown = std::pin::pin!(shutdown);
+    let running = tokio::select! {
+        running = start(&mut settings, &lock, &functions) => running?,
+        // Dropping what has been started kills it. Nothing acknowledged is lost by that.
+        () = &mut shutdown => return Ok(()),
+    };
+    keep(running, shutdown).await;
+    Ok(())
+}
+
+async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Built]) -> Result<Running, Failure> {
+    let progress = Progress::start("taking the ports");
+    let database = settings.geo.as_deref().map_or_else(Database::builtin, Database::open)?;
+    let mut reserved = settings.plan.reserve()?.into_iter();
+    let (door, origin, admin) = (reserved.next(), reserved.next(), reserved.next());
+    let pop_ports: Vec<Reserved> = reserved.collect();
+    let token_file = lock.folder.join("admin.token");
+    let token = access::keep_token(&token_file, rand::random)?;
+    let links = Links::open(&settings.plan).await?;
+    let program = std::env::current_exe()?;
+    let mut fleet = describe(settings, lock, token_file, &links);
+    let recipes = recipes(settings, &fleet, &program);
+    record_commands(&mut fleet, &recipes);
+
+    progress.say("starting the origin");
+    drop((origin, admin));
+    let mut members = recipes.into_iter();
+    let origin = members.next().ok_or_else(|| Failure::Failed("there is no origin to start".to_owned()))?;
+    let child = origin.start().await?;
+    fleet.origin.pid = child.pid();
+    let origin = (origin, child);
+
+    progress.say("starting the PoPs");
+    drop(pop_ports);
+    let pops = try_join_all(members.map(async |member| member.start().await.map(|child| (member, child)))).await?;
+    for (node, (_, child)) in fleet.pops.iter_mut().zip(&pops) {
+        node.pid = child.pid();
+    }
+
+    progress.say("deploying the functions");
+    let control = Control::new(&format!("http://{}", fleet.admin), &token)?;
+    let live = bring(&control, functions).await?;
+    let front = Arc::new(Front::new(front_config(&settings.plan, database)?));
+    let door = door.ok_or_else(|| Failure::Failed("there is no front door".to_owned()))?.listener;
+    door.set_nonblocking(true)?;
+    let door = TcpListener::from_std(door)?;
+    fleet.write()?;
+    drop(progress);
+    if settings.json {
+        output::json(&fleet)?;
+    } else {
+        output::print(format_args!(
+            "{}\nTry:\n{}\nCtrl-C ends all of it.\n",
+            banner::addresses(&fleet),
+            banner::try_lines(&fleet, &live, &settings.program)
+        ))?;
+    }
+    Ok(Running { fleet: Arc::new(Mutex::new(fleet)), origin, pops, front, door, links: links.all })
+}
+
+/// Watches over everything until `shutdown`, then ends it in the order in which requests come: the front door, the PoPs,
+/// the origin.
+async fn keep(running: Running, shutdown: impl Future<Output = ()>) {
+    let Running { fleet, origin, pops, front, door, links } = running;
+    let (stop_door, door_stopped) = watch::channel(false);
+    let (stop_pops, pops_stopped) = watch::channel(false);
+    let (stop_origin, origin_stopped) = watch::channel(false);
+    let serving = tokio::spawn(front.serve(door, until(door_stopped)));
+    let watch_over = |(member, child): (Member, Child), stopped| {
+        let fleet = Arc::clone(&fleet);
+        member.supervise(child, Backoff::default(), stopped, move |member, event| tell(&fleet, member, event))
+    };
+    let mut watching: JoinSet<()> = pops.into_iter().map(|pop| watch_over(pop, pops_stopped.clone())).collect();
+    let watching_origin = tokio::spawn(watch_over(origin, origin_stopped));
+    shutdown.await;
+    note("ending: requests under way are finished first");
+    stop_door.send_replace(true);
+    let _ = serving.await;
+    stop_pops.send_replace(true);
+    while watching.join_next().await.is_some() {}
+    stop_origin.send_replace(true);
+    let _ = watching_origin.await;
+    drop(links);
+    fleet.lock().unwrap_or_else(PoisonError::into_inner).remove();
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Tells the person at the terminal what happened to a process, and `fleet.json` its new process id.
+fn tell(fleet: &Mutex<Fleet>, member: &Member, event: Event) {
+    let name = &member.recipe.name;
+    match event {
+        Event::Stopped(how) => {
+            note(format_args!("{name} has ended ({how}) and stays down. To start it again:"));
+            note(format_args!("  {}", child::shell(&member.recipe.command())));
+            set_pid(fleet, member, None);
+        }
+        Event::Crashed(how, pause) => {
+            note(format_args!("{name} crashed ({how}); it is started again in {} s", pause.as_secs()));
+            note(format_args!("  its log: {}", member.recipe.log.display()));
+            set_pid(fleet, member, None);
+        }
+        Event::Started(pid) => {
+            note(format_args!("{name} runs again"));
+            set_pid(fleet, member, pid);
+        }
+        Event::Failed(error, pause) => note(format_args!("{error}\n{name} is tried again in {} s", pause.as_secs())),
+        Event::Elsewhere => note(format_args!("{name} is not started again: something listens on {} by now", member.address)),
+        Event::Killed => note(format_args!("{name} did not finish in time and was killed")),
+    }
+}
+
+fn set_pid(fleet: &Mutex<Fleet>, member: &Member, pid: Option<u32>) {
+    let mut fleet = fleet.lock().unwrap_or_else(PoisonError::into_inner);
+    if fleet.admin == member.address {
+        fleet.origin.pid = pid;
+    }
+    for pop in fleet.pops.iter_mut().filter(|pop| pop.address == member.address) {
+        pop.pid = pid;
+    }
+    if let Err(error) = fleet.write() {
+        note(format_args!("cannot write {}: {error}", fleet.state.join(fleet::FILE).display()));
+    }
+}
+
+/// Makes the functions live that are not yet as they are here. Returns all of them with their routes.
+async fn bring(control: &Control, functions: &[Built]) -> Result<Vec<banner::Live>, Failure> {
+    let manifest = control.manifest().await?;
+    for built in functions {
+        let name = &built.bundle.name;
+        let (_, version) = built.bundle.encode();
+        if manifest.functions.get(name).is_none_or(|live| live.version != version) {
+            deploy::release(control, built).await.map_err(|failure| failure.context(format_args!("cannot deploy {name}")))?;
+        }
+    }
+    let manifest = control.manifest().await?;
+    deploy::arrivals(control, manifest.generation, 0).await?;
+    Ok(manifest.functions.into_iter().map(|(name, live)| (name, live.routes)).collect())
+}
+
+/// The links of a fleet: for each PoP one to the origin and one to the control API.
+struct Links {
+    all: Vec<Link>,
+    /// Where each PoP reaches the origin and the control API.
+    via: Vec<(std::net::SocketAddr, std::net::SocketAddr)>,
+}
+
+impl Links {
+    async fn open(plan: &Plan) -> Result<Self, Failure> {
+        let mut links = Self { all: Vec::new(), via: Vec::new() };
+        for pop in &plan.pops {
+            if plan.hop.is_none() {
+                links.via.push((plan.origin, plan.admin));
+                continue;
+            }
+            let round_trip = plan.round_trip(pop);
+            let (origin, control) = (Link::open(plan.origin, round_trip).await?, Link::open(plan.admin, round_trip).await?);
+            links.via.push((origin.address(), control.address()));
+            links.all.extend([origin, control]);
+        }
+        Ok(links)
+    }
+}
+
+fn describe(settings: &Settings, lock: &StateLock, token_file: PathBuf, links: &Links) -> Fleet {
+    let plan = &settings.plan;
+    let log = |name: &str| lock.folder.join("logs").join(format!("{name}.log"));
+    let pop = |(pop, via): (&PopPlan, &(std::net::SocketAddr, std::net::SocketAddr))| PopNode {
+        name: pop.city.code.to_owned(),
+        address: pop.address,
+        place: place(&pop.city),
+        origin_rtt_ms: plan.round_trip(pop).as_secs_f64() * 1000.0,
+        origin_via: via.0,
+        control_via: via.1,
+        pid: None,
+        log: log(pop.city.code),
+        command: Vec::new(),
+    };
+    Fleet {
+        format: fleet::FORMAT,
+        pid: std::process::id(),
+        state: lock.folder.clone(),
+        front: plan.front,
+        admin: plan.admin,
+        token_file,
+        distance: plan.hop.is_some(),
+        hop_ms: plan.hop.unwrap_or(Duration::ZERO).as_secs_f64() * 1000.0,
+        origin: OriginNode {
+            address: plan.origin,
+            place: place(&plan.origin_city),
+            pid: None,
+            log: log("origin"),
+            command: Vec::new(),
+        },
+        pops: plan.pops.iter().zip(&links.via).map(pop).collect(),
+    }
+}
+
+fn place(city: &City) -> Place {
+    Place {
+        code: city.code.to_owned(),
+        city: city.name.to_owned(),
+        country: city.country.to_owned(),
+        latitude: city.latitude,
+        longitude: city.longitude,
+    }
+}
+
+/// What to start: the origin first, then the PoPs in order.
+fn recipes(settings: &Settings, fleet: &Fleet, program: &Path) -> Vec<Member> {
+    let text = |value: &dyn ToString| OsString::from(value.to_string());
+    let token = || ["--token-file".into(), fleet.token_file.clone().into_os_string()];
+    let mut arguments: Vec<OsString> = vec!["origin".into()];
+    arguments.extend(["--listen".into(), text(&fleet.origin.address), "--admin".into(), text(&fleet.admin)]);
+    arguments.extend(token());
+    match &settings.store {
+        Some(store) => arguments.extend(["--store".into(), store.into()]),
+        None => arguments.extend(["--store".into(), fleet.state.join("origin").into_os_string()]),
+    }
+    let origin = member("the origin".to_owned(), program, arguments, &fleet.origin.log, fleet.admin);
+    let pops = fleet.pops.iter().map(|pop| {
+        let mut arguments: Vec<OsString> = vec!["pop".into(), "--name".into(), text(&pop.name), "--city".into()];
+        arguments.extend([text(&pop.place.code), "--listen".into(), text(&pop.address)]);
+        arguments.extend(["--origin".into(), text(&format_args!("http://{}", pop.origin_via))]);
+        arguments.extend(["--control".into(), text(&format_args!("http://{}", pop.control_via))]);
+        arguments.extend(token());
+        arguments.extend(["--data".into(), fleet.state.join("pops").join(&pop.name).into_os_string()]);
+        arguments.extend(["--trust".into(), text(&TRUST.join(",")), "--cache".into(), text(&settings.cache)]);
+        if let Some(geo) = &settings.geo {
+            arguments.extend(["--geo".into(), geo.clone().into_os_string()]);
+        }
+        if let Some(workers) = settings.workers {
+            arguments.extend(["--workers".into(), text(&workers)]);
+        }
+        member(format!("PoP {}", pop.name), program, arguments, &pop.log, pop.address)
+    });
+    std::iter::once(origin).chain(pops).collect()
+}
+
+fn member(name: String, program: &Path, arguments: Vec<OsString>, log: &Path, address: std::net::SocketAddr) -> Member {
+    Member { recipe: Recipe { name, program: program.to_owned(), arguments, log: log.to_owned() }, address }
+}
+
+fn record_commands(fleet: &mut Fleet, members: &[Member]) {
+    let commands: Vec<Vec<String>> = members.iter().map(|member| member.recipe.command()).collect();
+    let own = std::iter::once(&mut fleet.origin.command).chain(fleet.pops.iter_mut().map(|pop| &mut pop.command));
+    own.zip(commands).for_each(|(own, command)| *own = command);
+}
+
+fn front_config(plan: &Plan, database: Database) -> Result<front::Config, Failure> {
+    let locate = move |address| {
+        let location = database.lookup(address).ok()?;
+        let coordinates = location.point()?;
+        Some(Spot { coordinates, label: location.country.unwrap_or_else(|| "unknown".to_owned()) })
+    };
+    Ok(front::Config {
+        backends: plan
+            .pops
+            .iter()
+            .map(|pop| Backend { name: pop.city.code.to_owned(), address: pop.address, coordinates: pop.city.point() })
+            .collect(),
+        locate: Box::new(locate),
+        trust: TRUST.iter().map(|net| net.parse::<IpNet>()).collect::<Result<_, _>>()?,
+        hop: plan.hop,
+    })
+}
