@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::{BodyExt as _, Empty, StreamBody};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -266,14 +266,13 @@ struct Call {
     method: Method,
     path: String,
     headers: Vec<(HeaderName, HeaderValue)>,
-    body: Body,
+    body: Option<Body>,
     timeout: Duration,
 }
 
 impl Call {
     fn new(method: Method, path: impl Into<String>) -> Self {
-        let body = Bytes::new().into();
-        Self { method, path: path.into(), headers: Vec::new(), body, timeout: ANSWER_TIMEOUT }
+        Self { method, path: path.into(), headers: Vec::new(), body: None, timeout: ANSWER_TIMEOUT }
     }
 
     fn with(mut self, name: HeaderName, value: Option<&str>) -> Result<Self, ControlError> {
@@ -289,7 +288,7 @@ impl Call {
             self.headers.push((CONTENT_LENGTH, size.into()));
         }
         self.timeout += Duration::from_secs(upload.size.unwrap_or(1 << 40) / MIN_UPLOAD_RATE);
-        Self { body: upload.body, ..self }
+        Self { body: Some(upload.body), ..self }
     }
 
     fn within(self, timeout: Duration) -> Self {
@@ -298,7 +297,10 @@ impl Call {
 
     /// Sends the request. Anything but success and "not modified" is an error.
     async fn send(self, control: &Control) -> Result<Response<Incoming>, ControlError> {
-        let body = StreamBody::new(self.body.map_ok(Frame::data)).boxed_unsync();
+        let body = match self.body {
+            Some(body) => StreamBody::new(body.map_ok(Frame::data)).boxed_unsync(),
+            None => Empty::new().map_err(|never| match never {}).boxed_unsync(),
+        };
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
         *request.uri_mut() = control.address(&self.path)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::HeaderMap;
 use http::header::HeaderName;
@@ -31,8 +31,8 @@ pub(crate) struct Shared {
     hints: moka::sync::Cache<Key, Arc<Hint>>,
 }
 
-/// How many keys the cache remembers something about besides stored responses.
-const MAX_HINTS: u64 = 65_536;
+/// Most bytes of what the cache remembers about keys besides stored responses: some 65,000 ordinary URIs.
+const HINT_BYTES: u64 = 16 << 20;
 
 /// What the last response for a key tells about the next one.
 #[derive(Debug, Clone, Default)]
@@ -52,7 +52,13 @@ impl Cache {
     /// A cache on a clock of the caller's.
     pub fn with_clock(config: Config, clock: Arc<dyn Clock>) -> Self {
         let store = Store::new(&config);
-        let hints = moka::sync::Cache::new(MAX_HINTS);
+        let hints = moka::sync::Cache::builder()
+            .max_capacity(HINT_BYTES)
+            .weigher(|key: &Key, hint: &Arc<Hint>| {
+                let bytes = key.uri().len() + key.parts().map_or(0, str::len) + 64 * hint.vary.len() + 192;
+                u32::try_from(bytes).unwrap_or(u32::MAX)
+            })
+            .build();
         let identity = Identity::new(&config.identity);
         let ledger = Arc::new(Ledger::default());
         let flights = Flights::new(config.max_fills, Arc::clone(&ledger));
@@ -130,9 +136,5 @@ impl Shared {
             Some(hint) if hint.vary == vary && hint.pass_until.is_none() => {}
             _ => self.hints.insert(key.clone(), Arc::new(Hint { vary, pass_until: None })),
         }
-    }
-
-    pub(crate) fn follower_wait(&self) -> Duration {
-        self.config.follower_wait
     }
 }

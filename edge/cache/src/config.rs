@@ -26,7 +26,8 @@ pub struct Config {
     /// For how long requests are not collapsed after an answer that could not be shared ("hit-for-pass"). They are
     /// still stored when they turn out storable. Default: 10 s.
     pub pass_for: Duration,
-    /// How long a follower waits for the head of the response before it asks the origin itself. Default: 10 s.
+    /// How long followers wait for the head of the response before one of them asks the origin anew; the second time all
+    /// ask for themselves. Default: 10 s.
     pub follower_wait: Duration,
     /// How long a fill waits for the next bytes of a body before it is given up. Default: 30 s.
     pub fill_idle: Duration,

@@ -13,7 +13,7 @@ use http::{Method, Response, StatusCode};
 use crate::answer::status::Fwd;
 use crate::body::{Body, OriginBody};
 use crate::cache::{Cache, Shared};
-use crate::entry::Entry;
+use crate::entry::{Entry, Head};
 use crate::failure::{FailureKind, OriginFailure};
 use crate::fill::{Awaiting, Fill, Verdict};
 use crate::flights::Entered;
@@ -29,9 +29,9 @@ mod reply;
 /// The way to the origin, boxed so that the path below is compiled once.
 type OriginCall = Box<dyn FnOnce(Parts) -> BoxFuture<'static, Result<Response<OriginBody>, OriginFailure>> + Send>;
 
-/// How many leaders a follower sees fail before it takes the failure for its own. One retry tells a broken connection
-/// from a broken origin; more would let clients queue up behind an origin that is down.
-const MAX_FAILED_LEADERS: u32 = 2;
+/// How many leaders a request follows in vain before it takes the failure for its own, or asks alone. A second one tells a
+/// broken connection from a broken origin; more would let clients queue up behind an origin that is down.
+const MAX_LEADERS: u32 = 2;
 
 /// Answers a request from the cache, or from the origin through the cache.
 ///
@@ -150,13 +150,12 @@ async fn ask(
     request: Parts,
     call: OriginCall,
 ) -> Result<Response<Body>, OriginFailure> {
-    let mut failed_leaders = 0;
-    loop {
+    for attempt in 1..=MAX_LEADERS {
         if shared.passes(&question.key) && question.stored.is_none() && validation::is_conditional(&request.headers) {
             return bypass::pass(shared, request, call, Bypass::HitForPass, Some(question.key)).await;
         }
         if goes_alone(shared, &question, &request) {
-            return lead::alone(shared, question, request, call).await;
+            break;
         }
         let vary = shared.vary(&question.key);
         let fill = match shared.flights.enter(&question.key, &request.headers, &vary) {
@@ -164,32 +163,29 @@ async fn ask(
             Entered::Lead(fill) => return take_off(shared, fill, question, request, call).await,
             Entered::Follow(fill) => fill,
         };
-        let verdict = tokio::time::timeout(shared.follower_wait(), Awaiting::new(Arc::clone(&fill))).await;
+        let verdict = tokio::time::timeout(shared.config.follower_wait, Awaiting::new(Arc::clone(&fill))).await;
         let now = shared.now();
         match verdict {
-            Ok(Verdict::Arriving(head))
-                if head.answers(&question.key, &request.headers) && head.sendable(&question.demand, now) =>
-            {
+            Ok(Verdict::Arriving(head)) if question.is_answered_by(&head, &request, now) => {
                 return Ok(reply::follow(shared, fill, head, request, call, question.fwd, now));
             }
-            Ok(Verdict::Confirmed(entry))
-                if entry.head.answers(&question.key, &request.headers)
-                    && entry.head.sendable(&question.demand, now) =>
-            {
+            Ok(Verdict::Confirmed(entry)) if question.is_answered_by(&entry.head, &request, now) => {
                 return Ok(reply::confirmed_for_others(shared, &request, &entry, question.fwd, now));
             }
             Ok(Verdict::Failed { failure, status }) => {
                 if let Some(response) = stale_on_error(shared, &request, &question, status, now) {
                     return Ok(response);
                 }
-                failed_leaders += 1;
                 match failure {
-                    Some(failure) if failed_leaders >= MAX_FAILED_LEADERS => return Err(failure),
+                    Some(failure) if attempt == MAX_LEADERS => return Err(failure),
                     Some(_) => {}
-                    None => return lead::alone(shared, question, request, call).await,
+                    None => break,
                 }
             }
-            _ => return lead::alone(shared, question, request, call).await,
+            // Another variant: now the cache knows what the answers vary by, and who waits for the same one.
+            Ok(Verdict::Arriving(head)) if !head.answers(&question.key, &request.headers) => {}
+            Ok(Verdict::Arriving(_) | Verdict::Confirmed(_) | Verdict::Unshared) => break,
+            Err(_elapsed) => fill.give_up(),
         }
         // The store may have changed while this request waited.
         match lookup(shared, &request) {
@@ -197,6 +193,14 @@ async fn ask(
             Lookup::Ask(anew) => question = anew,
             Lookup::Bypass(reason, key) => return bypass::pass(shared, request, call, reason, key).await,
         }
+    }
+    lead::alone(shared, question, request, call).await
+}
+
+impl Question {
+    /// Whether the answer to somebody else's question answers this one too.
+    fn is_answered_by(&self, head: &Head, request: &Parts, now: SystemTime) -> bool {
+        head.answers(&self.key, &request.headers) && head.sendable(&self.demand, now)
     }
 }
 

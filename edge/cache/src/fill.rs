@@ -32,6 +32,7 @@ pub(crate) struct Fill {
     request: Option<HeaderMap>,
     state: Mutex<State>,
     revoked: AtomicBool,
+    late: AtomicBool,
     ledger: Arc<Ledger>,
 }
 
@@ -93,7 +94,14 @@ impl Fill {
             sleepers: HashMap::new(),
             leader: Leader::Absent,
         };
-        Self { key, request, state: Mutex::new(state), revoked: AtomicBool::new(false), ledger }
+        Self {
+            key,
+            request,
+            state: Mutex::new(state),
+            revoked: AtomicBool::new(false),
+            late: AtomicBool::new(false),
+            ledger,
+        }
     }
 
     pub(crate) fn key(&self) -> &Key {
@@ -103,6 +111,9 @@ impl Fill {
     /// Whether this request may wait for the answer: until it is there, requests are told apart by the fields that
     /// earlier answers varied by.
     pub(crate) fn suits(&self, key: &Key, request: &HeaderMap, vary: &[HeaderName]) -> bool {
+        if self.late.load(Ordering::Relaxed) {
+            return false;
+        }
         let Some(leaders) = self.request.as_ref().filter(|_| key.parts() == self.key.parts()) else { return false };
         match &self.lock().stage {
             Stage::Asking => vary.iter().all(|name| vary::normalised(leaders, name) == vary::normalised(request, name)),
@@ -114,6 +125,11 @@ impl Fill {
     /// The resource was invalidated: what arrives is not to be stored.
     pub(crate) fn revoke(&self) {
         self.revoked.store(true, Ordering::SeqCst);
+    }
+
+    /// Somebody waited too long for it: nobody else is to begin.
+    pub(crate) fn give_up(&self) {
+        self.late.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_revoked(&self) -> bool {

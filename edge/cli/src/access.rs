@@ -5,18 +5,19 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use origin::client::Control;
 
 use crate::fleet::{self, Fleet, FleetError};
 
 /// Environment variable with the token itself.
-pub const TOKEN_VARIABLE: &str = "SKERRY_ADMIN_TOKEN";
+pub(crate) const TOKEN_VARIABLE: &str = "SKERRY_ADMIN_TOKEN";
 
 /// Longest token, in bytes.
 const MAX_TOKEN_BYTES: usize = 4096;
 
 /// Why there is no access to the admin API.
 #[derive(Debug, thiserror::Error)]
-pub enum AccessError {
+pub(crate) enum AccessError {
     /// No fleet, and no flags instead.
     #[error(transparent)]
     Fleet(#[from] FleetError),
@@ -37,6 +38,9 @@ pub enum AccessError {
     /// Nobody said which token.
     #[error("no token: give --token-file, or set {TOKEN_VARIABLE}")]
     NoToken,
+    /// The URL is none.
+    #[error("{0:?} is not the URL of an admin API: write http://host:port")]
+    Url(String),
     /// The file cannot be written.
     #[error("cannot write the token file {}: {source}", path.display())]
     Unwritable {
@@ -49,7 +53,7 @@ pub enum AccessError {
 
 /// The token of a process that needs one.
 #[derive(Clone, Debug, Args)]
-pub struct TokenArgs {
+pub(crate) struct TokenArgs {
     /// File with the token of the admin API. Without it the token is that of the variable SKERRY_ADMIN_TOKEN
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -60,7 +64,7 @@ impl TokenArgs {
     ///
     /// # Errors
     /// When there is none or it is no token.
-    pub fn read(&self) -> Result<String, AccessError> {
+    pub(crate) fn read(&self) -> Result<String, AccessError> {
         self.given()?.ok_or(AccessError::NoToken)
     }
 
@@ -77,7 +81,7 @@ impl TokenArgs {
 
 /// Which admin API a command talks to.
 #[derive(Clone, Debug, Args)]
-pub struct AccessArgs {
+pub(crate) struct AccessArgs {
     /// URL of the admin API [default: that of the running fleet]
     #[arg(long, env = "SKERRY_ADMIN_URL", value_name = "URL")]
     admin_url: Option<String>,
@@ -90,7 +94,7 @@ pub struct AccessArgs {
 
 /// Where the admin API is and what it asks for.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub(crate) struct Access {
     /// Its URL.
     pub url: String,
     /// Its token.
@@ -99,12 +103,23 @@ pub struct Access {
     pub fleet: Option<Fleet>,
 }
 
+impl Access {
+    /// A client of it.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub(crate) fn control(&self) -> Result<Control, AccessError> {
+        let url = self.url.parse().map_err(|_| AccessError::Url(self.url.clone()))?;
+        Ok(Control::new(url, &self.token))
+    }
+}
+
 impl AccessArgs {
     /// Finds the admin API.
     ///
     /// # Errors
     /// When neither flags nor environment nor a fleet name it, or its token is missing.
-    pub fn find(&self, from: &Path) -> Result<Access, AccessError> {
+    pub(crate) fn find(&self, from: &Path) -> Result<Access, AccessError> {
         let given = self.token.given()?;
         if let Some(url) = &self.admin_url {
             return Ok(Access { url: url.clone(), token: given.ok_or(AccessError::NoToken)?, fleet: None });
@@ -119,7 +134,7 @@ impl AccessArgs {
 ///
 /// # Errors
 /// [`AccessError`].
-pub fn read_token(path: &Path) -> Result<String, AccessError> {
+pub(crate) fn read_token(path: &Path) -> Result<String, AccessError> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(MAX_TOKEN_BYTES as u64 + 2).read_to_string(&mut text));
     read.map_err(|source| AccessError::Unreadable { path: path.to_owned(), source })?;
@@ -136,7 +151,7 @@ fn check(text: &str, place: &str) -> Result<String, AccessError> {
 ///
 /// # Errors
 /// When there is one that cannot be used, or none can be written.
-pub fn keep_token(path: &Path, fresh: impl FnOnce() -> [u8; 32]) -> Result<String, AccessError> {
+pub(crate) fn keep_token(path: &Path, fresh: impl FnOnce() -> [u8; 32]) -> Result<String, AccessError> {
     match read_token(path) {
         Err(AccessError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             let token = hex::encode(fresh());

@@ -1,6 +1,6 @@
 //! The load generator of `skerry bench`.
 
-pub mod load;
-pub mod record;
-pub mod report;
-pub mod schedule;
+pub(crate) mod load;
+pub(crate) mod record;
+pub(crate) mod report;
+pub(crate) mod schedule;

@@ -1,16 +1,18 @@
 //! The verbs of the command line, one file each.
 
-pub mod bench;
-pub mod completions;
-pub mod deploy;
-pub mod functions;
-pub mod jwt;
-pub mod origin;
-pub mod pop;
-pub mod pops;
-pub mod rollback;
-pub mod up;
-pub mod versions;
+pub(crate) mod bench;
+pub(crate) mod completions;
+pub(crate) mod deploy;
+pub(crate) mod functions;
+pub(crate) mod jwt;
+pub(crate) mod origin;
+pub(crate) mod pop;
+pub(crate) mod pops;
+pub(crate) mod rollback;
+pub(crate) mod up;
+pub(crate) mod versions;
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 
@@ -18,8 +20,8 @@ use crate::output::Failure;
 
 /// Self-hosted edge functions: an origin, PoPs near the clients, and JavaScript that runs in both.
 #[derive(Debug, Parser)]
-#[command(name = "skerry", version, propagate_version = true, max_term_width = 100)]
-pub struct Cli {
+#[command(name = "skerry", version, propagate_version = true)]
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -44,7 +46,7 @@ impl Cli {
     ///
     /// # Errors
     /// [`Failure`], which is also the exit code.
-    pub fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Up(up) => up.run(),
             Command::Deploy(deploy) => deploy.run(),
@@ -79,6 +81,18 @@ pub(crate) fn start_log() {
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).try_init();
 }
 
+/// How long ago an instant (milliseconds since the Unix epoch) was, for people.
+pub(crate) fn ago(at_ms: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let seconds = u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(at_ms) / 1000;
+    match seconds {
+        0..120 => format!("{seconds} s ago"),
+        120..7200 => format!("{} min ago", seconds / 60),
+        7200..172_800 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +116,11 @@ mod tests {
         let command = Cli::command();
         for verb in ["up", "deploy", "versions", "rollback", "functions", "pops", "bench"] {
             let verb = command.find_subcommand(verb).unwrap();
-            assert!(verb.get_arguments().any(|argument| argument.get_id() == "json"), "{} has no --json", verb.get_name());
+            assert!(
+                verb.get_arguments().any(|argument| argument.get_id() == "json"),
+                "{} has no --json",
+                verb.get_name()
+            );
         }
     }
 }

@@ -8,20 +8,20 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 /// File name inside the state folder.
-pub const FILE: &str = "fleet.json";
+pub(crate) const FILE: &str = "fleet.json";
 
 /// Name of the state folder that commands look for when none is given.
-pub const STATE: &str = ".skerry";
+pub(crate) const STATE: &str = ".skerry";
 
 /// The format this release reads and writes.
-pub const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// Largest file read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// A running fleet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Fleet {
+pub(crate) struct Fleet {
     /// [`FORMAT`].
     pub format: u32,
     /// The supervisor's process.
@@ -46,7 +46,7 @@ pub struct Fleet {
 
 /// A place on the globe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Place {
+pub(crate) struct Place {
     /// City code, lower case (`lhr`).
     pub code: String,
     /// City name.
@@ -61,14 +61,14 @@ pub struct Place {
 
 impl Place {
     /// Latitude and longitude in degrees.
-    pub fn coordinates(&self) -> (f64, f64) {
+    pub(crate) fn coordinates(&self) -> (f64, f64) {
         (self.latitude, self.longitude)
     }
 }
 
 /// The origin's process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OriginNode {
+pub(crate) struct OriginNode {
     /// Where it serves objects.
     pub address: SocketAddr,
     /// Where it stands.
@@ -83,7 +83,7 @@ pub struct OriginNode {
 
 /// A PoP's process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PopNode {
+pub(crate) struct PopNode {
     /// Its name, unique in the fleet.
     pub name: String,
     /// Where clients reach it.
@@ -106,7 +106,7 @@ pub struct PopNode {
 
 /// Why there is no fleet to talk to.
 #[derive(Debug, thiserror::Error)]
-pub enum FleetError {
+pub(crate) enum FleetError {
     /// No `fleet.json` where one was looked for.
     #[error(
         "no fleet is running: there is no {} (start one with `skerry up`, or name its state folder with --state, \
@@ -137,7 +137,7 @@ impl Fleet {
     ///
     /// # Errors
     /// [`FleetError`] when there is none or it cannot be read.
-    pub fn find(state: Option<&Path>, from: &Path) -> Result<Self, FleetError> {
+    pub(crate) fn find(state: Option<&Path>, from: &Path) -> Result<Self, FleetError> {
         let here = state.map_or_else(|| from.join(STATE), Path::to_owned).join(FILE);
         let above = || from.ancestors().skip(1).map(|folder| folder.join(STATE).join(FILE)).find(|path| path.is_file());
         let path = if here.is_file() || state.is_some() { here } else { above().unwrap_or(here) };
@@ -155,7 +155,8 @@ impl Fleet {
         if size > MAX_BYTES {
             return Err(invalid(format!("it has {size} bytes")));
         }
-        let fleet: Self = serde_json::from_slice(&fs::read(path).map_err(unreadable)?).map_err(|e| invalid(e.to_string()))?;
+        let fleet: Self =
+            serde_json::from_slice(&fs::read(path).map_err(unreadable)?).map_err(|e| invalid(e.to_string()))?;
         if fleet.format != FORMAT {
             return Err(invalid(format!("it has format {}, this release reads {FORMAT}", fleet.format)));
         }
@@ -166,18 +167,18 @@ impl Fleet {
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn write(&self) -> io::Result<()> {
+    pub(crate) fn write(&self) -> io::Result<()> {
         let bytes = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
         write_whole(&self.state.join(FILE), &bytes)
     }
 
     /// Removes the file: nothing runs any more.
-    pub fn remove(&self) {
+    pub(crate) fn remove(&self) {
         let _ = fs::remove_file(self.state.join(FILE));
     }
 
     /// The PoP called `name`.
-    pub fn pop(&self, name: &str) -> Option<&PopNode> {
+    pub(crate) fn pop(&self, name: &str) -> Option<&PopNode> {
         self.pops.iter().find(|pop| pop.name == name)
     }
 }
@@ -186,7 +187,7 @@ impl Fleet {
 ///
 /// # Errors
 /// When the folder cannot be written.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
@@ -244,7 +245,10 @@ pub(crate) mod tests {
         let fleet = example(&state);
         fleet.write().unwrap();
         assert_eq!(Fleet::find(None, &deep).unwrap(), fleet);
-        assert!(matches!(Fleet::find(Some(&deep), &deep), Err(FleetError::Missing(_))), "a named folder is not searched");
+        assert!(
+            matches!(Fleet::find(Some(&deep), &deep), Err(FleetError::Missing(_))),
+            "a named folder is not searched"
+        );
         fleet.remove();
         assert!(Fleet::find(None, &deep).is_err());
     }

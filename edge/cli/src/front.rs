@@ -8,8 +8,8 @@
 //! A PoP that cannot be reached is out until a health check finds it again, and its clients go to the next nearest.
 //! A request that a PoP may have begun to run is repeated only when it is idempotent and has no body.
 
-pub mod forward;
-pub mod health;
+pub(crate) mod forward;
+pub(crate) mod health;
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -33,22 +33,22 @@ use forward::{Body, Failure, Upload};
 use health::Health;
 
 /// Names the PoP that the front door chose, with the simulated round trip in milliseconds and the client's place.
-pub const FRONT_HEADER: &str = "x-skerry-front";
+pub(crate) const FRONT_HEADER: &str = "x-skerry-front";
 
 /// Most client connections at once; further ones wait in the listen queue.
-pub const MAX_CONNECTIONS: usize = 4096;
+pub(crate) const MAX_CONNECTIONS: usize = 4096;
 
 /// Longest wait for a request's head, which also ends idle connections.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest wait for a PoP's answer to begin. PoPs have tighter limits of their own: this one is for a PoP that hangs.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Longest wait for a PoP to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long requests under way may take to finish when the front door closes.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Largest request head accepted, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -58,7 +58,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A PoP as the front door sees it.
 #[derive(Clone, Debug)]
-pub struct Backend {
+pub(crate) struct Backend {
     /// Its name.
     pub name: String,
     /// Where it listens.
@@ -69,7 +69,7 @@ pub struct Backend {
 
 /// Where a client stands.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Spot {
+pub(crate) struct Spot {
     /// Latitude and longitude in degrees.
     pub coordinates: (f64, f64),
     /// What to call it: a country code.
@@ -77,10 +77,10 @@ pub struct Spot {
 }
 
 /// Finds the place of an address; `None` when nothing is known about it.
-pub type Locate = Box<dyn Fn(IpAddr) -> Option<Spot> + Send + Sync>;
+pub(crate) type Locate = Box<dyn Fn(IpAddr) -> Option<Spot> + Send + Sync>;
 
 /// What a front door needs.
-pub struct Config {
+pub(crate) struct Config {
     /// The PoPs, at least one.
     pub backends: Vec<Backend>,
     /// Finds a client's place.
@@ -92,7 +92,7 @@ pub struct Config {
 }
 
 /// A front door.
-pub struct Front {
+pub(crate) struct Front {
     config: Config,
     health: Health,
     client: Client<HttpConnector, Upload>,
@@ -106,7 +106,7 @@ impl std::fmt::Debug for Front {
 
 impl Front {
     /// A front door to the PoPs of `config`, all taken for healthy until they prove otherwise.
-    pub fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
@@ -119,18 +119,17 @@ impl Front {
         Self { config, health, client }
     }
 
-    /// Whether each PoP answers, in the order of the configuration.
-    pub fn health(&self) -> &Health {
-        &self.health
-    }
-
     /// Serves `listener` until `shutdown` resolves, then finishes what is under way within [`DRAIN_TIMEOUT`].
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         let watch = health::watch(Arc::clone(&self));
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
-        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(128).max_header_list_size(MAX_HEAD_BYTES as u32);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(128)
+            .max_header_list_size(MAX_HEAD_BYTES as u32);
         let open = GracefulShutdown::new();
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
@@ -209,7 +208,8 @@ impl Front {
     /// The PoPs, nearest first. Those that do not answer come last: a check may be out of date, and when no PoP is
     /// healthy a refusal costs nothing.
     fn order(&self, from: (f64, f64)) -> Vec<usize> {
-        let key = |index: &usize| (!self.health.is_up(*index), distance_km(from, self.config.backends[*index].coordinates));
+        let key =
+            |index: &usize| (!self.health.is_up(*index), distance_km(from, self.config.backends[*index].coordinates));
         let mut order: Vec<_> = (0..self.config.backends.len()).map(|index| (key(&index), index)).collect();
         order.sort_by(|((down_a, km_a), _), ((down_b, km_b), _)| down_a.cmp(down_b).then(km_a.total_cmp(km_b)));
         order.into_iter().map(|(_, index)| index).collect()

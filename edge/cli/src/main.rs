@@ -1,2 +1,41 @@
-//! The one binary, `skerry`.
-fn main() {}
+//! The one binary, `skerry`: the command line, the fleet on a laptop with its distances, deploys and benches.
+//!
+//! [`commands`] has one file for each verb, which reads flags and prints results. What they stand on: [`project`] and
+//! [`bundling`] make a bundle of a folder, [`deploy`] brings it to the PoPs, [`up`] runs a fleet, [`front`] and [`wan`]
+//! give it a front door and distances, [`bench`] measures it.
+
+mod access;
+mod bench;
+mod bundling;
+mod commands;
+mod deploy;
+
+mod fleet;
+mod front;
+mod output;
+mod project;
+mod signals;
+mod table;
+mod units;
+mod up;
+mod wan;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use output::Failure;
+
+fn main() -> ExitCode {
+    match commands::Cli::parse().run() {
+        Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(Failure::Failed(text)) => {
+            output::error(&text);
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(text)) => {
+            output::error(&text);
+            ExitCode::from(2)
+        }
+    }
+}

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 /// Why a command ends without success.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The command line makes no sense: exit code 2.
     Usage(String),
     /// Something went wrong: exit code 1.
@@ -36,7 +36,7 @@ impl<E: std::error::Error> From<E> for Failure {
 
 impl Failure {
     /// Says in front what was being done.
-    pub fn context(self, doing: impl Display) -> Self {
+    pub(crate) fn context(self, doing: impl Display) -> Self {
         match self {
             Self::Failed(text) => Self::Failed(format!("{doing}: {text}")),
             other => other,
@@ -48,7 +48,7 @@ impl Failure {
 ///
 /// # Errors
 /// When standard output takes no more.
-pub fn print(text: impl Display) -> Result<(), Failure> {
+pub(crate) fn print(text: impl Display) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     match write!(output, "{text}").and_then(|()| output.flush()) {
         Ok(()) => Ok(()),
@@ -61,28 +61,28 @@ pub fn print(text: impl Display) -> Result<(), Failure> {
 ///
 /// # Errors
 /// As [`print`].
-pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     print(format_args!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
 /// Tells people something that is no result. Never fails: a closed standard error must not end a fleet.
-pub fn note(text: impl Display) {
+pub(crate) fn note(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// Says why a command failed.
-pub fn error(text: &str) {
+pub(crate) fn error(text: &str) {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     note(format_args!("{} {text}", if colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" }));
 }
 
 /// A spinner for work over a second, on a terminal only. Gone when dropped.
 #[derive(Debug)]
-pub struct Progress(ProgressBar);
+pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
     /// Says what goes on.
-    pub fn start(doing: impl Into<String>) -> Self {
+    pub(crate) fn start(doing: impl Into<String>) -> Self {
         if !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
@@ -95,7 +95,7 @@ impl Progress {
     }
 
     /// Says what goes on now.
-    pub fn say(&self, doing: impl Into<String>) {
+    pub(crate) fn say(&self, doing: impl Into<String>) {
         self.0.set_message(doing.into());
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 /// Whether the end of standard input means the end of the parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// It means nothing.
     Ignored,
     /// The parent holds the other end of a pipe and writes nothing to it: its end is the parent's.
@@ -15,8 +15,9 @@ pub enum Input {
 }
 
 /// Resolves on SIGINT, SIGTERM or, with [`Input::Parent`], when standard input ends. Must be polled on a runtime.
-pub async fn shutdown(input: Input) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+pub(crate) async fn shutdown(input: Input) {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         // Without handlers the kernel's own still end the process at once.
         return std::future::pending().await;
     };

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// How a column is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Align {
+pub(crate) enum Align {
     /// Text.
     Left,
     /// Numbers.
@@ -13,19 +13,19 @@ pub enum Align {
 
 /// Rows under a head, each column as wide as its widest cell.
 #[derive(Clone, Debug)]
-pub struct Table {
+pub(crate) struct Table {
     head: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// An empty table with these columns.
-    pub fn new(head: &[(&'static str, Align)]) -> Self {
+    pub(crate) fn new(head: &[(&'static str, Align)]) -> Self {
         Self { head: head.to_vec(), rows: Vec::new() }
     }
 
     /// Adds a row. Missing cells are empty, cells beyond the head are dropped.
-    pub fn row<I, C>(&mut self, cells: I)
+    pub(crate) fn row<I, C>(&mut self, cells: I)
     where
         I: IntoIterator<Item = C>,
         C: Into<String>,

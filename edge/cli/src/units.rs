@@ -9,7 +9,7 @@ const MAX_SECONDS: f64 = 366.0 * 86_400.0;
 ///
 /// # Errors
 /// Says which forms are accepted.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let seconds = number(text, &[("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0)])
         .ok_or_else(|| format!("{text:?} is not a duration: write a number with its unit, like 250ms, 2s or 1h"))?;
     if seconds > MAX_SECONDS {
@@ -22,7 +22,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// Says which forms are accepted.
-pub fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let units = [("KiB", 1024.0), ("MiB", 1_048_576.0), ("GiB", 1_073_741_824.0), ("B", 1.0), ("", 1.0)];
     number(text, &units)
         .filter(|bytes| *bytes < (1u64 << 53) as f64)
@@ -43,7 +43,7 @@ fn number(text: &str, units: &[(&str, f64)]) -> Option<f64> {
 }
 
 /// A size for people: `512 B`, `1.5 KiB`, `20.0 MiB`.
-pub fn show_bytes(bytes: u64) -> String {
+pub(crate) fn show_bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     if bytes < 1024 {
         return format!("{bytes} B");
@@ -58,7 +58,7 @@ pub fn show_bytes(bytes: u64) -> String {
 }
 
 /// A duration in milliseconds for people, three significant digits.
-pub fn show_ms(ms: f64) -> String {
+pub(crate) fn show_ms(ms: f64) -> String {
     match ms {
         ms if ms < 10.0 => format!("{ms:.2} ms"),
         ms if ms < 100.0 => format!("{ms:.1} ms"),
@@ -92,6 +92,9 @@ mod tests {
     fn amounts_are_shown_in_the_unit_that_reads_best() {
         assert_eq!((show_bytes(512).as_str(), show_bytes(1536).as_str()), ("512 B", "1.5 KiB"));
         assert_eq!((show_bytes(20 << 20).as_str(), show_bytes(u64::MAX).ends_with("GiB")), ("20.0 MiB", true));
-        assert_eq!((show_ms(1.234).as_str(), show_ms(12.34).as_str(), show_ms(123.4).as_str()), ("1.23 ms", "12.3 ms", "123 ms"));
+        assert_eq!(
+            (show_ms(1.234).as_str(), show_ms(12.34).as_str(), show_ms(123.4).as_str()),
+            ("1.23 ms", "12.3 ms", "123 ms")
+        );
     }
 }

@@ -1,9 +1,9 @@
 //! The parts of `skerry up`: what to run, the hold on its state, its ports, its processes.
 
-pub mod banner;
-pub mod child;
-pub mod launch;
-pub mod lock;
-pub mod plan;
-pub mod ports;
-pub mod supervise;
+pub(crate) mod banner;
+pub(crate) mod child;
+pub(crate) mod launch;
+pub(crate) mod lock;
+pub(crate) mod plan;
+pub(crate) mod ports;
+pub(crate) mod supervise;

@@ -21,10 +21,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 /// Most connections a link carries at once; further ones wait in the listen queue.
-pub const MAX_CONNECTIONS: usize = 4096;
+pub(crate) const MAX_CONNECTIONS: usize = 4096;
 
 /// Most bytes under way in one direction of one connection. 4 MiB over 250 ms is 16 MiB/s, a good long-haul stream.
-pub const WINDOW_BYTES: usize = 4 << 20;
+pub(crate) const WINDOW_BYTES: usize = 4 << 20;
 
 /// Bytes taken from a socket at a time.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -37,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A running link. Dropping it closes its listener and resets its connections.
 #[derive(Debug)]
-pub struct Link {
+pub(crate) struct Link {
     address: SocketAddr,
     task: JoinHandle<()>,
 }
@@ -47,7 +47,7 @@ impl Link {
     ///
     /// # Errors
     /// When no port can be bound.
-    pub async fn open(target: SocketAddr, round_trip: Duration) -> io::Result<Self> {
+    pub(crate) async fn open(target: SocketAddr, round_trip: Duration) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let task = tokio::spawn(accept(listener, target, round_trip));
@@ -55,7 +55,7 @@ impl Link {
     }
 
     /// Where to connect instead of the target.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }

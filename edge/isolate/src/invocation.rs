@@ -13,8 +13,11 @@ use crate::table::Table;
 /// Any error of a body or a host call.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A body on its way into or out of an isolate. It stays on the worker's thread.
-pub type Body = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError>>>;
+/// A body on its way into an isolate, or out of it to the platform.
+pub type Body = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>;
+
+/// A response's body on its way to the client. It keeps its invocation alive, so it stays on the worker's thread.
+pub type ResponseBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError>>>;
 
 /// What the platform lets one invocation do. Made per request, so that it knows which request it serves.
 pub trait Capabilities {

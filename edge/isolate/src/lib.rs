@@ -22,7 +22,7 @@ mod tests;
 
 pub use deno_core::unsync::spawn as spawn_local;
 pub use fault::Fault;
-pub use invocation::{Body, BoxError, Capabilities};
+pub use invocation::{Body, BoxError, Capabilities, ResponseBody};
 pub use platform::Platform;
 pub use program::{Code, Program};
 pub use resident::Failure;

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::blank::Blank;
 use crate::extension::unflatten;
 use crate::fault::Fault;
-use crate::invocation::{Body, BoxError, Capabilities, Held, HeldBody, Invocation, Outcome};
+use crate::invocation::{Body, BoxError, Capabilities, Held, HeldBody, Invocation, Outcome, ResponseBody};
 use crate::limits::{Limit, Limits};
 use crate::program::{Program, readable, specifier};
 use crate::watchdog::Slot;
@@ -194,7 +194,7 @@ impl Resident {
         request: http::Request<Body>,
         url: String,
         capabilities: Rc<dyn Capabilities>,
-    ) -> Result<http::Response<Body>, Failure> {
+    ) -> Result<http::Response<ResponseBody>, Failure> {
         self.last_used.set(Instant::now());
         let (live, mut answer) = self.admit(request, url, capabilities).map_err(|fault| Failure { fault, pass_through: false })?;
         let ((), used) = self.segment(Limit::Cpu, self.limits().time(Limit::Cpu), |runtime| self.dispatch(runtime, live.id));
@@ -273,7 +273,7 @@ impl Resident {
     }
 
     /// Turns what the handler answered into a response whose body keeps the invocation alive.
-    fn conclude(&self, outcome: Option<Outcome>, broke: Option<Limit>, live: Live) -> Result<http::Response<Body>, Fault> {
+    fn conclude(&self, outcome: Option<Outcome>, broke: Option<Limit>, live: Live) -> Result<http::Response<ResponseBody>, Fault> {
         let refused = self.blank.borrow().isolate.buffers.refused.swap(false, Ordering::Relaxed);
         let broke = broke.or(refused.then_some(Limit::Buffers));
         match outcome {
@@ -294,7 +294,7 @@ impl Resident {
                 if size.lower() > limit {
                     return Err(self.broke(Limit::ResponseBody));
                 }
-                Ok(response.map(|()| Box::pin(Answered { body, left: limit, limit, _live: live }) as Body))
+                Ok(response.map(|()| Box::pin(Answered { body, left: limit, limit, _live: live }) as ResponseBody))
             }
         }
     }

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 
 use crate::blank::Blank;
 use crate::fault::Fault;
-use crate::invocation::{Body, Capabilities};
+use crate::invocation::{Body, Capabilities, ResponseBody};
 use crate::limits::{Limit, Limits};
 use crate::platform::Platform;
 use crate::program::Program;
@@ -46,7 +46,7 @@ pub struct Timing {
 /// What came of an invocation.
 pub struct Invoked {
     /// The response, or why there is none.
-    pub result: Result<http::Response<Body>, Failure>,
+    pub result: Result<http::Response<ResponseBody>, Failure>,
     /// Where the time went.
     pub timing: Timing,
 }

@@ -18,7 +18,7 @@ mod verify;
 use serde::Serialize;
 
 pub use self::cities::{City, cities, city};
-pub use self::database::{Database, GeoError, MAX_DATABASE_BYTES};
+pub use self::database::{Database, GeoError, MAX_DATABASE_BYTES, is_public};
 pub use self::distance::{distance_km, nearest, region_for, round_trip};
 
 /// What is known about where an address is. Everything is absent for an address that is not public or not known.

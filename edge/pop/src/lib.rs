@@ -1,1 +1,28 @@
 //! One PoP: listeners, the request path, routing, host capabilities.
+//!
+//! [`run`] starts V8, one thread that follows the manifest, and one thread for each core that answers requests. A
+//! request never changes thread: `request.rs` is its whole way, top to bottom.
+
+mod bindings;
+mod capabilities;
+mod config;
+mod fault;
+mod follow;
+mod function;
+mod head;
+mod listen;
+mod outcome;
+mod request;
+mod routes;
+mod shelf;
+mod state;
+mod upstream;
+mod worker;
+
+pub use config::{Config, StartError};
+pub use function::check_bundle;
+pub use isolate::{Platform, limits};
+pub use listen::run;
+
+/// Path that answers 200 when this PoP can serve, 503 when it cannot; never routed to a function.
+pub const HEALTH_PATH: &str = "/.skerry/health";

@@ -46,7 +46,7 @@ where
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            _ = draining.wait_for(|draining| *draining) => break,
+            () = until(&mut draining) => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
@@ -62,6 +62,11 @@ where
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// Waits until `draining` turns true, or nobody can turn it any more.
+async fn until(draining: &mut watch::Receiver<bool>) {
+    let _ = draining.wait_for(|draining| *draining).await;
 }
 
 fn connection<F, A>(

@@ -156,7 +156,7 @@ async fn a_leader_that_panics_hands_over_too() {
     let other = world.clone();
     let leader = tokio::spawn(async move {
         other
-            .run(get(URI), |_| async { wait.await.map_err(|_| unreachable()).and_then(|()| panic!("a bug")) })
+            .run(get(URI), |_| async { wait.await.map_err(|_| unreachable()).map(|()| panic!("a bug")) })
             .await
             .map(drop)
     });
@@ -209,12 +209,17 @@ async fn requests_for_different_variants_do_not_get_each_others_answer() {
     let reply = |text: &'static str| Reply::fresh(text).with("vary", "accept-language").send();
     let (german, leader) = start(&world, in_language("de"));
     quiet().await;
-    let (english, follower) = start(&world, in_language("en"));
+    let (english, followers): (Vec<_>, Vec<_>) = (0..10).map(|_| start(&world, in_language("en"))).unzip();
     quiet().await;
     assert!(german.send(reply("deutsch")).is_ok());
     assert_eq!(leader.await.unwrap().unwrap().text(), "deutsch");
-    assert!(english.send(reply("english")).is_ok());
-    assert_eq!(follower.await.unwrap().unwrap().text(), "english");
+    for origin in english {
+        let _ = origin.send(reply("english"));
+    }
+    for follower in followers {
+        assert_eq!(follower.await.unwrap().unwrap().text(), "english");
+    }
+    assert_eq!(world.asked(), 2, "those who wait for the same variant wait together");
     // Now the cache knows what it varies by: different variants do not wait for each other.
     world.pass(61);
     let (german, first) = start(&world, in_language("de"));
@@ -262,6 +267,25 @@ async fn a_leader_that_hangs_does_not_hold_its_followers_for_ever() {
     let (origin, follower) = start(&world, get(URI));
     assert!(origin.send(Reply::fresh("mine").send()).is_ok());
     assert_eq!(follower.await.unwrap().unwrap().text(), "mine");
+    assert_eq!(world.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_leader_hangs_one_follower_asks_anew_and_the_others_follow_it() {
+    let world = World::new();
+    let (_never, _leader) = start(&world, get(URI));
+    quiet().await;
+    let (origins, clients): (Vec<_>, Vec<_>) = (0..10).map(|_| start(&world, get(URI))).unzip();
+    quiet().await;
+    tokio::time::advance(Config::default().follower_wait).await;
+    quiet().await;
+    assert_eq!(world.asked(), 2);
+    for origin in origins {
+        let _ = origin.send(Reply::fresh("second try").send());
+    }
+    for client in clients {
+        assert_eq!(client.await.unwrap().unwrap().text(), "second try");
+    }
     assert_eq!(world.asked(), 2);
 }
 

@@ -4,6 +4,7 @@ mod bodies;
 mod collapsing;
 mod conditions;
 mod freshness;
+mod model;
 mod safety;
 mod stale;
 mod support;

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 
-pub struct HandClock(Mutex<SystemTime>);
+pub(crate) struct HandClock(Mutex<SystemTime>);
 
 impl Clock for HandClock {
     fn now(&self) -> SystemTime {
@@ -21,17 +21,17 @@ impl Clock for HandClock {
 }
 
 #[derive(Clone)]
-pub struct World {
-    pub cache: Cache,
+pub(crate) struct World {
+    pub(crate) cache: Cache,
     clock: Arc<HandClock>,
     asked: Arc<Mutex<Vec<Parts>>>,
 }
 
-pub type FromOrigin = Result<Response<OriginBody>, OriginFailure>;
+pub(crate) type FromOrigin = Result<Response<OriginBody>, OriginFailure>;
 
 /// What a client got, body included.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub outcome: Outcome,
@@ -39,55 +39,55 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.body.as_deref().unwrap()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    pub fn cache_status(&self) -> String {
+    pub(crate) fn cache_status(&self) -> String {
         let lines = self.headers.get_all("cache-status").iter();
         lines.map(|line| line.to_str().unwrap()).collect::<Vec<_>>().join(", ")
     }
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(Config::default())
     }
 
-    pub fn with(config: Config) -> Self {
+    pub(crate) fn with(config: Config) -> Self {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let clock = Arc::new(HandClock(Mutex::new(start)));
         let cache = Cache::with_clock(Config { identity: "lhr".into(), ..config }, clock.clone());
         Self { cache, clock, asked: Arc::default() }
     }
 
-    pub fn pass(&self, seconds: u64) {
+    pub(crate) fn pass(&self, seconds: u64) {
         *self.clock.0.lock().unwrap() += Duration::from_secs(seconds);
     }
 
-    pub fn date(&self, offset: i64) -> String {
+    pub(crate) fn date(&self, offset: i64) -> String {
         let now = self.clock.now();
         let shift = Duration::from_secs(offset.unsigned_abs());
         httpdate::fmt_http_date(if offset < 0 { now - shift } else { now + shift })
     }
 
     /// How often the origin was asked.
-    pub fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.asked.lock().unwrap().len()
     }
 
     /// A field of the latest request that the origin saw.
-    pub fn asked_with(&self, name: &str) -> Option<String> {
+    pub(crate) fn asked_with(&self, name: &str) -> Option<String> {
         let asked = self.asked.lock().unwrap();
         asked.last().and_then(|parts| parts.headers.get(name)).map(|value| value.to_str().unwrap().to_owned())
     }
 
     /// Runs a request; the origin answers with what the closure gives.
-    pub async fn run<F>(
+    pub(crate) async fn run<F>(
         &self,
         request: Request<()>,
         origin: impl FnOnce(Parts) -> F + Send + 'static,
@@ -104,29 +104,29 @@ impl World {
     }
 
     /// Runs a request to the end of its body.
-    pub async fn ask(&self, request: Request<()>, reply: Reply) -> Answer {
+    pub(crate) async fn ask(&self, request: Request<()>, reply: Reply) -> Answer {
         let response = self.run(request, move |_| async move { reply.send() }).await.expect("the origin answers");
         read(response).await
     }
 
     /// A plain GET.
-    pub async fn get(&self, uri: &str, reply: Reply) -> Answer {
+    pub(crate) async fn get(&self, uri: &str, reply: Reply) -> Answer {
         self.ask(get(uri), reply).await
     }
 
     /// Until everything that was asked for has arrived.
-    pub async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         while self.cache.fills() > 0 {
             tokio::task::yield_now().await;
         }
     }
 }
 
-pub fn get(uri: &str) -> Request<()> {
+pub(crate) fn get(uri: &str) -> Request<()> {
     Request::get(uri).body(()).unwrap()
 }
 
-pub fn request(method: Method, uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+pub(crate) fn request(method: Method, uri: &str, headers: &[(&str, &str)]) -> Request<()> {
     let mut builder = Request::builder().method(method).uri(uri);
     for (name, value) in headers {
         builder = builder.header(*name, *value);
@@ -134,11 +134,11 @@ pub fn request(method: Method, uri: &str, headers: &[(&str, &str)]) -> Request<(
     builder.body(()).unwrap()
 }
 
-pub fn get_with(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+pub(crate) fn get_with(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
     request(Method::GET, uri, headers)
 }
 
-pub async fn read(response: Response<Body>) -> Answer {
+pub(crate) async fn read(response: Response<Body>) -> Answer {
     let (parts, body) = response.into_parts();
     let outcome = *parts.extensions.get::<Outcome>().expect("every response has an outcome");
     let body = body.collect().await;
@@ -148,28 +148,28 @@ pub async fn read(response: Response<Body>) -> Answer {
 
 /// What an origin answers.
 #[derive(Clone)]
-pub struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     body: Bytes,
 }
 
 impl Reply {
-    pub fn new(status: u16, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn new(status: u16, body: impl Into<Bytes>) -> Self {
         Self { status, headers: Vec::new(), body: body.into() }
     }
 
     /// 200, fresh for a minute.
-    pub fn fresh(body: impl Into<Bytes>) -> Self {
+    pub(crate) fn fresh(body: impl Into<Bytes>) -> Self {
         Self::new(200, body).with("cache-control", "max-age=60")
     }
 
     /// For requests that must not reach the origin.
-    pub fn never() -> Self {
+    pub(crate) fn never() -> Self {
         Self::new(599, "the origin must not be asked")
     }
 
-    pub fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
@@ -182,13 +182,13 @@ impl Reply {
         builder
     }
 
-    pub fn send(self) -> FromOrigin {
+    pub(crate) fn send(self) -> FromOrigin {
         let body = Full::new(self.body.clone()).map_err(|never| match never {}).boxed_unsync();
         Ok(self.head().body(body).unwrap())
     }
 
     /// The same head, with a body that the test sends.
-    pub fn stream(self) -> (Sender, Response<OriginBody>) {
+    pub(crate) fn stream(self) -> (Sender, Response<OriginBody>) {
         let (sender, chunks) = mpsc::unbounded();
         let body = StreamBody::new(chunks).boxed_unsync();
         (Sender(sender), self.head().body(body).unwrap())
@@ -196,28 +196,28 @@ impl Reply {
 }
 
 /// The origin's end of a body. Dropping it ends the body.
-pub struct Sender(mpsc::UnboundedSender<Result<Frame<Bytes>, BoxError>>);
+pub(crate) struct Sender(mpsc::UnboundedSender<Result<Frame<Bytes>, BoxError>>);
 
 impl Sender {
-    pub fn send(&self, text: impl Into<Bytes>) {
+    pub(crate) fn send(&self, text: impl Into<Bytes>) {
         self.0.unbounded_send(Ok(Frame::data(text.into()))).unwrap();
     }
 
-    pub fn fail(self) {
+    pub(crate) fn fail(self) {
         self.0.unbounded_send(Err("connection reset".into())).unwrap();
     }
 
-    pub fn is_abandoned(&self) -> bool {
+    pub(crate) fn is_abandoned(&self) -> bool {
         self.0.is_closed()
     }
 }
 
-pub fn unreachable() -> OriginFailure {
+pub(crate) fn unreachable() -> OriginFailure {
     OriginFailure::new(FailureKind::Unreachable, "connection refused")
 }
 
 /// Lets every other task run until it waits for something.
-pub async fn quiet() {
+pub(crate) async fn quiet() {
     for _ in 0..64 {
         tokio::task::yield_now().await;
     }

@@ -23,7 +23,7 @@ use super::schedule::Schedule;
 
 /// Where requests go and what they ask.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub(crate) struct Target {
     /// Address to connect to: a WAN link, or the server itself.
     pub address: SocketAddr,
     /// `Host` of the requests.
@@ -38,7 +38,7 @@ pub struct Target {
 
 /// How hard.
 #[derive(Clone, Debug)]
-pub struct Load {
+pub(crate) struct Load {
     /// When requests are due.
     pub schedule: Schedule,
     /// Connections, opened before the first request and opened again when the server closes one.
@@ -57,7 +57,7 @@ pub struct Load {
 ///
 /// # Errors
 /// When no connection can be opened at the start. Later failures are counted in the record.
-pub async fn run(target: &Target, load: &Load) -> io::Result<Record> {
+pub(crate) async fn run(target: &Target, load: &Load) -> io::Result<Record> {
     let lane = Arc::new(Lane::open(target.clone(), load).await?);
     tokio::time::sleep(load.settle).await;
     let mut due = arrivals(load.schedule.clone(), load.in_flight)?;

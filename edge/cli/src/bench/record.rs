@@ -8,12 +8,12 @@ use http::HeaderMap;
 use serde::Serialize;
 
 /// Longest latency told apart; longer ones count as this.
-pub const MAX_LATENCY: Duration = Duration::from_secs(120);
+pub(crate) const MAX_LATENCY: Duration = Duration::from_secs(120);
 
 /// What made an answer fast or slow. Declared in the order in which rows are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Class {
+pub(crate) enum Class {
     /// The function had no warm isolate: one was started for this request.
     Cold,
     /// A function answered in a warm isolate.
@@ -28,7 +28,7 @@ pub enum Class {
 
 impl Class {
     /// The name in tables and JSON.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Cold => "cold",
             Self::Warm => "warm",
@@ -41,7 +41,7 @@ impl Class {
     /// Reads the class of a PoP's answer from its headers: an `isolate` phase in `Server-Timing` is a start, else the
     /// last member of `Cache-Status` (RFC 9211: the cache nearest to the client) says hit or miss, else a warm isolate
     /// answered.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let timing = headers.get_all("server-timing");
         if timing.iter().any(|line| members(line).any(|member| name(member) == "isolate")) {
             return Self::Cold;
@@ -94,7 +94,7 @@ fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
 /// Why a request has no latency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Failure {
+pub(crate) enum Failure {
     /// No connection.
     Connect,
     /// The connection broke before the answer was whole.
@@ -107,7 +107,7 @@ pub enum Failure {
 
 impl Failure {
     /// The name in tables and JSON.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "no connection",
             Self::Broken => "connection broken",
@@ -119,7 +119,7 @@ impl Failure {
 
 /// The percentiles of one class, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Requests.
     pub count: u64,
     /// Median.
@@ -136,7 +136,7 @@ pub struct Summary {
 
 /// Latencies in microseconds with three significant digits, and their summary.
 #[derive(Clone, Debug)]
-pub struct Latencies(Histogram<u64>);
+pub(crate) struct Latencies(Histogram<u64>);
 
 impl Default for Latencies {
     fn default() -> Self {
@@ -147,28 +147,28 @@ impl Default for Latencies {
 
 impl Latencies {
     /// Counts one request.
-    pub fn record(&mut self, latency: Duration) {
+    pub(crate) fn record(&mut self, latency: Duration) {
         self.0.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
     }
 
     /// Requests counted.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.0.len()
     }
 
     /// Counts all of `other` too.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         // Both have the same bounds, so no value can be out of range.
         let _ = self.0.add(&other.0);
     }
 
     /// The latency that the share `quantile` (0 to 1) of requests does not exceed, in milliseconds.
-    pub fn quantile_ms(&self, quantile: f64) -> f64 {
+    pub(crate) fn quantile_ms(&self, quantile: f64) -> f64 {
         self.0.value_at_quantile(quantile) as f64 / 1000.0
     }
 
     /// Count and percentiles.
-    pub fn summary(&self) -> Summary {
+    pub(crate) fn summary(&self) -> Summary {
         Summary {
             count: self.count(),
             p50_ms: self.quantile_ms(0.5),
@@ -181,7 +181,7 @@ impl Latencies {
 
     /// Counts in buckets of which every next is twice as wide: `(upper bound in ms, count)`, from the first bucket with
     /// a request to the last, empty ones between them included.
-    pub fn buckets(&self) -> Vec<(f64, u64)> {
+    pub(crate) fn buckets(&self) -> Vec<(f64, u64)> {
         let mut buckets: Vec<(f64, u64)> = Vec::new();
         for value in self.0.iter_recorded() {
             let upper = value.value_iterated_to().next_power_of_two() as f64 / 1000.0;
@@ -202,7 +202,7 @@ impl Latencies {
 
 /// Everything measured at one target.
 #[derive(Clone, Debug, Default)]
-pub struct Record {
+pub(crate) struct Record {
     /// Requests that were due.
     pub scheduled: u64,
     /// Latency from the instant a request was due to the last byte of its answer.
@@ -219,18 +219,18 @@ pub struct Record {
 
 impl Record {
     /// Counts an answer.
-    pub fn answer(&mut self, class: Class, status: u16, latency: Duration) {
+    pub(crate) fn answer(&mut self, class: Class, status: u16, latency: Duration) {
         self.classes.entry(class).or_default().record(latency);
         *self.statuses.entry(status).or_default() += 1;
     }
 
     /// Counts a request without one.
-    pub fn failure(&mut self, failure: Failure) {
+    pub(crate) fn failure(&mut self, failure: Failure) {
         *self.failures.entry(failure).or_default() += 1;
     }
 
     /// All classes together.
-    pub fn all(&self) -> Latencies {
+    pub(crate) fn all(&self) -> Latencies {
         self.classes.values().fold(Latencies::default(), |mut all, class| {
             all.add(class);
             all

@@ -14,7 +14,7 @@ const BAR: usize = 24;
 
 /// A whole bench.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Path and query asked.
     pub path: String,
     /// Where the client stands.
@@ -37,7 +37,7 @@ pub struct Report {
 
 /// What was measured at one target.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// `lhr` or `origin`.
     pub name: String,
     /// City where it stands.
@@ -69,7 +69,7 @@ pub struct Measured {
 
 impl Measured {
     /// The figures of `record`.
-    pub fn new(name: String, place: String, address: String, rtt_ms: f64, record: &Record) -> Self {
+    pub(crate) fn new(name: String, place: String, address: String, rtt_ms: f64, record: &Record) -> Self {
         let all = record.all();
         Self {
             name,
@@ -100,7 +100,7 @@ impl Measured {
 }
 
 /// Says what an edge gained over the origin, and what stands against taking the figures at their word.
-pub fn gain(edge: &Measured, origin: &Measured) -> Vec<String> {
+pub(crate) fn gain(edge: &Measured, origin: &Measured) -> Vec<String> {
     let mut words = Vec::new();
     if edge.all.count > 0 && origin.all.count > 0 {
         for (name, edge_ms, origin_ms) in
@@ -253,7 +253,11 @@ mod tests {
     #[test]
     fn the_gain_is_said_in_words() {
         let report = report(vec![measured("lhr", Class::Hit, 5, 200), measured("origin", Class::Origin, 50, 200)]);
-        assert!(report.gain[0].contains("9.2 times as fast") || report.gain[0].contains("9.1 times"), "{}", report.gain[0]);
+        assert!(
+            report.gain[0].contains("9.2 times as fast") || report.gain[0].contains("9.1 times"),
+            "{}",
+            report.gain[0]
+        );
         assert_eq!(report.gain.len(), 2, "{:?}", report.gain);
         let text = report.to_string();
         assert!(text.contains("lhr     hit      1000") && text.contains("origin  origin   1000"), "{text}");
@@ -267,7 +271,10 @@ mod tests {
         origin.failures.insert(Failure::TimedOut.as_str(), 3);
         let edge = measured("lhr", Class::Warm, 80, 200);
         let words = gain(&edge, &origin).join("\n");
-        assert!(words.contains("lost by the detour") && words.contains("404 x 1000") && words.contains("timed out"), "{words}");
+        assert!(
+            words.contains("lost by the detour") && words.contains("404 x 1000") && words.contains("timed out"),
+            "{words}"
+        );
     }
 
     #[test]

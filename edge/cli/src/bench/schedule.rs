@@ -7,7 +7,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 /// How arrivals are spread over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Arrivals {
+pub(crate) enum Arrivals {
     /// One every `1/rate` seconds.
     Fixed,
     /// Independent clients: exponential gaps with the mean `1/rate`.
@@ -16,7 +16,7 @@ pub enum Arrivals {
 
 /// The instants at which requests are due, as offsets from the start, in order.
 #[derive(Clone, Debug)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     arrivals: Arrivals,
     rate: f64,
     duration: f64,
@@ -27,7 +27,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// `rate` requests a second (above 0) for `duration`; the same seed gives the same schedule.
-    pub fn new(arrivals: Arrivals, rate: f64, duration: Duration, seed: u64) -> Self {
+    pub(crate) fn new(arrivals: Arrivals, rate: f64, duration: Duration, seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
         Self { arrivals, rate, duration: duration.as_secs_f64(), sent: 0, at: 0.0, random }
     }

@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use origin::bundle::{Asset, Digest};
+use origin::key::Key;
 use sha2::{Digest as _, Sha256};
 
 use crate::project::folder::{Folder, FolderError};
@@ -23,7 +24,8 @@ const MAX_DEPTH: usize = 64;
 /// The static files of a version.
 #[derive(Default)]
 pub(super) struct Published {
-    /// By URL path, percent-encoded as [`url_path`] does it.
+    /// By URL path without percent-encoding: the origin decodes what it is asked for, and tries `index.html` for a path
+    /// that ends with `/`.
     pub(super) table: BTreeMap<String, Asset>,
     /// One file for each digest.
     pub(super) files: BTreeMap<Digest, PathBuf>,
@@ -58,7 +60,7 @@ pub(super) fn collect(
                     cache_control: assets.cache_control.clone(),
                 };
                 published.files.entry(digest).or_insert(path);
-                publish(&mut published.table, name, asset);
+                published.table.insert(format!("/{name}"), asset);
             }
             Err(error) => {
                 errors.push(SourceError::in_file(&relative, format!("this static file {error}"), ""));
@@ -69,15 +71,6 @@ pub(super) fn collect(
         }
     }
     published
-}
-
-/// Adds a file under its path, and an `index.html` under its folder's path too.
-fn publish(table: &mut BTreeMap<String, Asset>, name: &str, asset: Asset) {
-    let path = url_path(name);
-    if let Some(folder) = path.strip_suffix("index.html").filter(|folder| folder.ends_with('/')) {
-        table.insert(folder.to_owned(), asset.clone());
-    }
-    table.insert(path, asset);
 }
 
 /// Finding the files below a folder, in the order of their names.
@@ -137,6 +130,11 @@ impl Walk<'_> {
     }
 
     fn file(&mut self, path: String) {
+        if let Err(error) = Key::parse(&path) {
+            let message = format!("this cannot be the name of a static file: {}", error.why);
+            self.errors.push(SourceError::in_file(&path, message, "rename it"));
+            return;
+        }
         match self.folder.file(&path) {
             Ok(file) => self.found.push((path, file)),
             Err(FolderError::NotAFile) => {
@@ -175,19 +173,4 @@ fn digest(path: &Path) -> Result<(Digest, u64), FolderError> {
 fn content_type(name: &str) -> String {
     let guess = mime_guess::from_path(name).first_or_octet_stream();
     if guess.type_() == mime_guess::mime::TEXT { format!("{guess}; charset=utf-8") } else { guess.to_string() }
-}
-
-/// The address of the file `name` in its one canonical form: everything but the characters a path may hold as they
-/// are (RFC 3986, section 3.3) is percent-encoded with upper-case digits.
-pub(super) fn url_path(name: &str) -> String {
-    let mut path = String::with_capacity(name.len() + 1);
-    path.push('/');
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte) {
-            path.push(char::from(byte));
-        } else {
-            path.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    path
 }

@@ -71,7 +71,9 @@ fn script(path: &str, text: &str, media_type: MediaType, resolve: Resolve<'_>) -
     if !errors.is_empty() {
         return Err(errors);
     }
-    let Some(mut imports) = imports else { return Err(Vec::new()) };
+    let Some(mut imports) = imports else {
+        return Err(vec![SourceError::in_file(path, "the compiler gave up on this module", "")]);
+    };
     if !imports.refused.is_empty() {
         return Err(refusals(path, text, imports.refused));
     }

@@ -29,7 +29,8 @@ const CONNECTIONS: (usize, usize) = (8, 512);
 /// warm), warm one that a running isolate answered, hit and miss what the PoP's cache had or asked the origin for (the
 /// first request for an object, or all with --miss). Nothing is warmed up in secret: the first requests are in the rows.
 #[derive(Debug, Args)]
-pub struct Bench {
+#[command(verbatim_doc_comment)]
+pub(crate) struct Bench {
     /// Path and query to ask for, for instance /site/logo.png
     #[arg(value_parser = path)]
     path: String,
@@ -119,7 +120,7 @@ impl Bench {
     ///
     /// # Errors
     /// When there is no fleet, no such PoP, or a target takes no connection.
-    pub fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         if self.timeout.is_zero() || self.timeout > MAX_LATENCY {
             return Err(Failure::Usage(format!("--timeout must be above 0 and at most {} s", MAX_LATENCY.as_secs())));
         }

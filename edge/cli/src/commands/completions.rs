@@ -9,7 +9,8 @@ use crate::output::{self, Failure};
 ///
 /// For bash, for instance: skerry completions bash > ~/.local/share/bash-completion/completions/skerry
 #[derive(Debug, Args)]
-pub struct Completions {
+#[command(verbatim_doc_comment)]
+pub(crate) struct Completions {
     /// The shell
     shell: Shell,
 }
@@ -19,7 +20,7 @@ impl Completions {
     ///
     /// # Errors
     /// When standard output takes no more.
-    pub fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut super::Cli::command(), "skerry", &mut script);
         output::print(String::from_utf8_lossy(&script))

@@ -25,7 +25,8 @@ const PEM_ALGORITHMS: [&str; 4] = ["RS256", "ES256", "ES384", "EdDSA"];
 
 /// Make tokens to try verification with
 #[derive(Debug, Args)]
-pub struct Jwt {
+#[command(verbatim_doc_comment)]
+pub(crate) struct Jwt {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -41,6 +42,7 @@ enum Verb {
 /// audience are the token's: what it prints is accepted by that function. Nothing is checked on purpose, so that expired,
 /// early or foreign tokens can be made too: --exp -1h, --nbf 1h, --iss somebody-else.
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 struct Sign {
     /// Shared secret (HS256, HS384, HS512)
     #[arg(long, conflicts_with = "key_file")]
@@ -101,7 +103,7 @@ impl Jwt {
     ///
     /// # Errors
     /// When there is no key, or it is not one for the algorithm.
-    pub fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         let Verb::Sign(request) = self.verb;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let token = request.token(&std::env::current_dir()?, now)?;
@@ -116,7 +118,12 @@ impl Sign {
         claims.extend(self.claim.iter().cloned());
         let request = |algorithm: &str, material, kid| {
             let kid = self.kid.clone().or(kid);
-            SignRequest { algorithm: self.alg.as_deref().unwrap_or(algorithm).to_owned(), material, kid, claims: claims.clone() }
+            SignRequest {
+                algorithm: self.alg.as_deref().unwrap_or(algorithm).to_owned(),
+                material,
+                kid,
+                claims: claims.clone(),
+            }
         };
         if let Some(secret) = &self.secret {
             return Ok(sign(&request("HS256", Material::Secret(secret.clone()), None))?);
@@ -142,7 +149,9 @@ impl Sign {
             _ => None,
         });
         let (key, material) = key.ok_or_else(|| {
-            Failure::Failed("that function has no shared secret to sign with: give --key-file with the private key".to_owned())
+            Failure::Failed(
+                "that function has no shared secret to sign with: give --key-file with the private key".to_owned(),
+            )
         })?;
         Ok(sign(&request(&key.algorithm, material, key.kid.clone()))?)
     }
@@ -161,7 +170,9 @@ impl Sign {
         };
         let project = Project::load(&folder)?;
         let binding = project.config.jwt.into_iter().next();
-        binding.map(Some).ok_or_else(|| Failure::Failed(format!("{} verifies no tokens: it has no jwt binding", folder.display())))
+        binding
+            .map(Some)
+            .ok_or_else(|| Failure::Failed(format!("{} verifies no tokens: it has no jwt binding", folder.display())))
     }
 
     fn claims(&self, binding: Option<&JwtBinding>, now: Duration) -> Map<String, Value> {
@@ -175,11 +186,14 @@ impl Sign {
         let issuer = self.iss.as_ref().or_else(|| binding?.issuers.first());
         set("iss", issuer.cloned().map(Value::String));
         set("sub", Some(Value::String(self.sub.clone())));
-        set("aud", match &self.aud[..] {
-            [] => binding.and_then(|binding| binding.audiences.first()).cloned().map(Value::String),
-            [one] => Some(Value::String(one.clone())),
-            several => Some(several.iter().cloned().map(Value::String).collect()),
-        });
+        set(
+            "aud",
+            match &self.aud[..] {
+                [] => binding.and_then(|binding| binding.audiences.first()).cloned().map(Value::String),
+                [one] => Some(Value::String(one.clone())),
+                several => Some(several.iter().cloned().map(Value::String).collect()),
+            },
+        );
         set("iat", Some(now.into()));
         set("nbf", self.nbf.0.map(|offset| now.saturating_add(offset).into()));
         set("exp", self.exp.0.map(|offset| now.saturating_add(offset).into()));
@@ -207,7 +221,8 @@ mod tests {
     }
 
     fn token(here: &Path, flags: &[&str]) -> Result<String, Failure> {
-        let line = Line::try_parse_from(["jwt", "sign"].iter().chain(flags)).map_err(|e| Failure::Usage(e.to_string()))?;
+        let line =
+            Line::try_parse_from(["jwt", "sign"].iter().chain(flags)).map_err(|e| Failure::Usage(e.to_string()))?;
         let Verb::Sign(request) = line.jwt.verb;
         request.token(here, Duration::from_secs(1_000_000))
     }
@@ -243,14 +258,17 @@ mod tests {
         let project = serde_json::json!({
             "name": "auth", "main": "index.js", "compatibility_date": "2026-01-01",
             "jwt": [{
-                "name": "TOKENS", "issuers": ["https://issuer.example"], "audiences": ["edge"],
+                "binding": "TOKENS", "issuers": ["https://issuer.example"], "audiences": ["edge"],
                 "keys": [{ "kid": "demo", "algorithm": "HS256", "secret": SECRET }]
             }]
         });
         std::fs::write(folder.join("wrangler.json"), project.to_string()).unwrap();
         let token = token(&root.path().join("functions"), &[]).unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!((&part(&token, 0)["kid"], &part(&token, 0)["alg"]), (&"demo".into(), &"HS256".into()));
-        assert_eq!((&part(&token, 1)["iss"], &part(&token, 1)["aud"]), (&"https://issuer.example".into(), &"edge".into()));
+        assert_eq!(
+            (&part(&token, 1)["iss"], &part(&token, 1)["aud"]),
+            (&"https://issuer.example".into(), &"edge".into())
+        );
     }
 
     #[test]

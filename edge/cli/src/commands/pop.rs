@@ -17,7 +17,8 @@ use crate::up::plan;
 /// It follows the control API, keeps what it has seen in its folder, and serves on its address until SIGTERM or SIGINT;
 /// requests under way are finished first. `skerry up` starts PoPs like this; the same command brings one back by hand.
 #[derive(Debug, Args)]
-pub struct Pop {
+#[command(verbatim_doc_comment)]
+pub(crate) struct Pop {
     /// Name, unique in the fleet
     #[arg(long, env = "SKERRY_POP")]
     name: String,
@@ -42,8 +43,11 @@ pub struct Pop {
     #[arg(long)]
     geo: Option<PathBuf>,
     /// Networks whose X-Forwarded-For is believed, for instance 127.0.0.0/8
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     trust: Vec<IpNet>,
+    /// Networks that functions may fetch from although they are not public, for instance 127.0.0.1/32
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
+    allow_fetch: Vec<IpNet>,
     /// Worker threads [default: one for each processor]
     #[arg(long, value_parser = workers)]
     workers: Option<usize>,
@@ -63,13 +67,13 @@ fn known_city(code: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When it is not 1 to 512.
-pub fn workers(text: &str) -> Result<usize, String> {
+pub(crate) fn workers(text: &str) -> Result<usize, String> {
     let workers = text.parse().ok().filter(|workers| (1..=512).contains(workers));
     workers.ok_or_else(|| "the number of workers is 1 to 512".to_owned())
 }
 
 /// One worker for each processor this process may use.
-pub fn default_workers() -> usize {
+pub(crate) fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
@@ -78,7 +82,7 @@ impl Pop {
     ///
     /// # Errors
     /// When it cannot start.
-    pub fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         super::start_log();
         let input = if self.exit_with_parent { Input::Parent } else { Input::Ignored };
         let config = pop::Config {
@@ -91,9 +95,10 @@ impl Pop {
             data: self.data,
             geo: self.geo,
             trust: self.trust,
+            allow_fetch: self.allow_fetch,
             workers: self.workers.unwrap_or_else(default_workers),
             cache_bytes: self.cache,
         };
-        Ok(pop::run(config, signals::shutdown(input))?)
+        Ok(pop::run(config, signals::shutdown(input), |_| {})?)
     }
 }

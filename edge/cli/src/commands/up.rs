@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use ipnet::IpNet;
+use isolate::Platform;
 
 use crate::bundling::Built;
 use crate::deploy;
@@ -29,7 +31,8 @@ const MAX_FUNCTIONS: usize = 200;
 /// A process that crashes is started again after a pause; one that is ended with SIGTERM stays down, and the command that
 /// starts it again is printed. Ctrl-C finishes what is under way and ends every process.
 #[derive(Debug, Args)]
-pub struct Up {
+#[command(verbatim_doc_comment)]
+pub(crate) struct Up {
     /// Folder for everything that is kept: objects, deployments, token, logs
     #[arg(long, default_value = crate::fleet::STATE, value_name = "FOLDER")]
     state: PathBuf,
@@ -40,32 +43,35 @@ pub struct Up {
     #[arg(long, conflicts_with = "functions")]
     no_functions: bool,
     /// Address of the front door. A port alone is one of 127.0.0.1, port 0 a free one; so with all addresses
-    #[arg(long, default_value = "127.0.0.1:8080", value_parser = plan::address)]
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS", value_parser = plan::address)]
     front: SocketAddr,
     /// PoPs: city=port, city=address:port, or city alone for a free port
-    #[arg(long, default_value = "lhr=8081,iad=8082,nrt=8083", value_delimiter = ',')]
+    #[arg(long, default_value = "lhr=8081,iad=8082,nrt=8083", value_delimiter = ',', value_name = "POP")]
     pops: Vec<PopPlan>,
     /// Address of the origin
-    #[arg(long, default_value = "127.0.0.1:8090", value_parser = plan::address)]
+    #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDRESS", value_parser = plan::address)]
     origin: SocketAddr,
     /// City where the origin stands
-    #[arg(long, default_value = "fra", value_parser = plan::city)]
+    #[arg(long, default_value = "fra", value_name = "CITY", value_parser = plan::city)]
     origin_city: middleware::geo::City,
     /// Address of the control and admin API
-    #[arg(long, default_value = "127.0.0.1:8091", value_parser = plan::address)]
+    #[arg(long, default_value = "127.0.0.1:8091", value_name = "ADDRESS", value_parser = plan::address)]
     admin: SocketAddr,
     /// Leave the round trips out
     #[arg(long)]
     no_distance: bool,
     /// Part of every round trip that does not depend on the distance
-    #[arg(long, default_value = "2ms", value_parser = units::duration)]
+    #[arg(long, default_value = "2ms", value_name = "TIME", value_parser = units::duration)]
     hop: Duration,
     /// Worker threads of each PoP [default: the processors shared among the PoPs, at least one each]
-    #[arg(long, value_parser = super::pop::workers)]
+    #[arg(long, value_name = "COUNT", value_parser = super::pop::workers)]
     workers: Option<usize>,
     /// Memory of each PoP for cached answers
-    #[arg(long, default_value = "256MiB", value_parser = units::bytes)]
+    #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = units::bytes)]
     cache: u64,
+    /// Networks that functions may fetch from although they are not public, for instance 127.0.0.1/32
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
+    allow_fetch: Vec<IpNet>,
     /// Object store of the origin: a folder, or s3://bucket/prefix with the AWS_* variables for access
     /// [default: a folder in the state]
     #[arg(long)]
@@ -83,7 +89,7 @@ impl Up {
     ///
     /// # Errors
     /// Why it could not start; nothing is left running then.
-    pub fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         let plan = Plan {
             front: self.front,
             origin: self.origin,
@@ -104,6 +110,7 @@ impl Up {
             store: self.store.map(absolute_store).transpose()?,
             workers: Some(self.workers.unwrap_or(share)),
             cache: self.cache,
+            allow_fetch: self.allow_fetch,
             geo: self.geo.map(|path| path.canonicalize().map_err(|error| unreadable(&path, &error))).transpose()?,
             program: std::env::args().next().unwrap_or_else(|| "skerry".to_owned()),
             json: self.json,
@@ -155,11 +162,11 @@ fn build(folders: &[PathBuf]) -> Result<Vec<Built>, Failure> {
         return Ok(Vec::new());
     }
     let progress = Progress::start("building the functions");
-    pop::init_v8();
+    let platform = Platform::start();
     let (mut functions, mut wrong) = (Vec::new(), Vec::new());
     for folder in folders {
         progress.say(format!("building {}", folder.display()));
-        match deploy::build(folder) {
+        match deploy::build(platform, folder) {
             Ok(built) => functions.push(built),
             Err(Failure::Failed(text)) => wrong.push(text),
             Err(other) => return Err(other),

@@ -14,26 +14,26 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 
 /// The body of an answer.
-pub type Body = UnsyncBoxBody<Bytes, hyper::Error>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 
 /// A request's body, lent to one attempt after another: `None` when it is empty. An attempt that finds no connection
 /// never reads from it, so the next one finds it whole. An attempt that had a connection may have read from it, and the
 /// request is not repeated unless the body is empty.
-pub struct Upload(Option<Arc<Mutex<Incoming>>>);
+pub(crate) struct Upload(Option<Arc<Mutex<Incoming>>>);
 
 impl Upload {
     /// Takes the body of a request.
-    pub fn new(body: Incoming) -> Self {
+    pub(crate) fn new(body: Incoming) -> Self {
         Self((!body.is_end_stream()).then(|| Arc::new(Mutex::new(body))))
     }
 
     /// Whether there is nothing to send.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
     /// The same body for another attempt.
-    pub fn again(&self) -> Self {
+    pub(crate) fn again(&self) -> Self {
         Self(self.0.clone())
     }
 
@@ -64,7 +64,7 @@ impl http_body::Body for Upload {
 
 /// Why an attempt brought no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// Nothing of the request left: another PoP can have it.
     NotSent,
     /// The connection broke before the answer: the PoP may have run the request.
@@ -75,17 +75,19 @@ pub enum Failure {
 
 impl Failure {
     /// Reads the client's error.
-    pub fn of(error: &hyper_util::client::legacy::Error) -> Self {
+    pub(crate) fn of(error: &hyper_util::client::legacy::Error) -> Self {
         if error.is_connect() { Self::NotSent } else { Self::Broken }
     }
 
     /// What the client gets when the request is not repeated.
-    pub fn response(self, pop: &str) -> Response<Body> {
+    pub(crate) fn response(self, pop: &str) -> Response<Body> {
         match self {
             Self::NotSent => problem(StatusCode::SERVICE_UNAVAILABLE, &format!("{pop} cannot be reached"), Some(1)),
             Self::Broken => problem(
                 StatusCode::BAD_GATEWAY,
-                &format!("{pop} ended the connection before it answered; it may have run the request, so it was not repeated"),
+                &format!(
+                    "{pop} ended the connection before it answered; it may have run the request, so it was not repeated"
+                ),
                 None,
             ),
             Self::TimedOut => problem(StatusCode::GATEWAY_TIMEOUT, &format!("{pop} did not answer in time"), None),
@@ -106,7 +108,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// Removes the fields that concern one connection only, those that `Connection` names included.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -124,7 +126,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 ///
 /// # Errors
 /// When the request names no host or its address cannot go into a header.
-pub fn request_head(mut head: request::Parts, peer: IpAddr) -> Result<request::Parts, &'static str> {
+pub(crate) fn request_head(mut head: request::Parts, peer: IpAddr) -> Result<request::Parts, &'static str> {
     strip_hop_by_hop(&mut head.headers);
     // hyper has asked for the body itself; the PoP gets it without waiting.
     head.headers.remove(header::EXPECT);
@@ -149,7 +151,7 @@ pub fn request_head(mut head: request::Parts, peer: IpAddr) -> Result<request::P
 }
 
 /// The request for the PoP at `address`.
-pub fn to(address: SocketAddr, head: &request::Parts, upload: Upload) -> Request<Upload> {
+pub(crate) fn to(address: SocketAddr, head: &request::Parts, upload: Upload) -> Request<Upload> {
     let mut request = Request::new(upload);
     *request.method_mut() = head.method.clone();
     *request.headers_mut() = head.headers.clone();
@@ -166,12 +168,12 @@ pub fn to(address: SocketAddr, head: &request::Parts, upload: Upload) -> Request
 }
 
 /// The answer's body, streamed as it comes.
-pub fn download(body: Incoming) -> Body {
+pub(crate) fn download(body: Incoming) -> Body {
     body.boxed_unsync()
 }
 
 /// An answer of the front door itself (RFC 9457).
-pub fn problem(status: StatusCode, detail: &str, retry_after: Option<u32>) -> Response<Body> {
+pub(crate) fn problem(status: StatusCode, detail: &str, retry_after: Option<u32>) -> Response<Body> {
     let document = serde_json::json!({
         "title": status.canonical_reason(),
         "status": status.as_u16(),

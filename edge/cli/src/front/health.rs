@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, header};
+use http::{Request, StatusCode, header};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -17,20 +17,20 @@ use tokio::task::JoinSet;
 use super::Front;
 
 /// Path that a PoP answers with 200 while it takes requests.
-pub const PATH: &str = "/.skerry/health";
+pub(crate) const PATH: &str = pop::HEALTH_PATH;
 
 /// Between two checks of a PoP that answers.
-pub const UP_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const UP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Between two checks of a PoP that does not.
-pub const DOWN_INTERVAL: Duration = Duration::from_millis(250);
+pub(crate) const DOWN_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Longest wait for a health check's answer.
-pub const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether each PoP answers.
 #[derive(Debug)]
-pub struct Health(Vec<State>);
+pub(crate) struct Health(Vec<State>);
 
 #[derive(Debug)]
 struct State {
@@ -46,7 +46,7 @@ impl Health {
     }
 
     /// Whether the PoP `index` answers.
-    pub fn is_up(&self, index: usize) -> bool {
+    pub(crate) fn is_up(&self, index: usize) -> bool {
         self.0.get(index).is_some_and(|state| state.up.load(Ordering::Relaxed))
     }
 
@@ -89,9 +89,14 @@ pub(super) fn watch(front: Arc<Front>) -> JoinSet<()> {
     tasks
 }
 
-/// Whether a PoP answers its health check with success, on a connection of its own: a pooled one could outlive its
-/// listener.
-pub async fn check(address: SocketAddr) -> bool {
+/// Whether a PoP answers its health check with success: it takes requests.
+pub(crate) async fn check(address: SocketAddr) -> bool {
+    probe(address).await.is_some_and(|status| status.is_success())
+}
+
+/// What a PoP answers to a health check; `None` when it does not. Asked on a connection of its own: a pooled one could
+/// outlive its listener.
+pub(crate) async fn probe(address: SocketAddr) -> Option<StatusCode> {
     let exchange = async {
         let stream = TcpStream::connect(address).await.ok()?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
@@ -101,9 +106,9 @@ pub async fn check(address: SocketAddr) -> bool {
             .body(Empty::<Bytes>::new())
             .ok()?;
         // The sender goes with the answer, and the connection with the sender.
-        let answer = async move { sender.send_request(request).await.is_ok_and(|answer| answer.status().is_success()) };
-        let (healthy, _) = tokio::join!(answer, connection);
-        healthy.then_some(())
+        let answer = async move { sender.send_request(request).await.ok().map(|answer| answer.status()) };
+        let (status, _) = tokio::join!(answer, connection);
+        status
     };
-    tokio::time::timeout(CHECK_TIMEOUT, exchange).await.is_ok_and(|answer| answer.is_some())
+    tokio::time::timeout(CHECK_TIMEOUT, exchange).await.ok().flatten()
 }

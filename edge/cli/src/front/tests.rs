@@ -104,7 +104,8 @@ async fn get(front: SocketAddr, from: &str) -> String {
 #[tokio::test]
 async fn a_client_goes_to_its_nearest_pop_and_its_forwarders_are_kept() {
     let (lhr, iad, nrt) = (StubPop::start("lhr").await, StubPop::start("iad").await, StubPop::start("nrt").await);
-    let front = front(&[("lhr", lhr.address, LONDON), ("iad", iad.address, WASHINGTON), ("nrt", nrt.address, TOKYO)]).await;
+    let front =
+        front(&[("lhr", lhr.address, LONDON), ("iad", iad.address, WASHINGTON), ("nrt", nrt.address, TOKYO)]).await;
     let answer = get(front, "133.11.0.1").await;
     assert!(answer.contains("nrt /a?b=1 [Some(\"133.11.0.1, 127.0.0.1\"), Some(\"h\")"), "{answer}");
     assert!(answer.contains("x-skerry-front: nrt; rtt=0.0; client=JP"), "{answer}");
@@ -117,7 +118,9 @@ async fn a_client_goes_to_its_nearest_pop_and_its_forwarders_are_kept() {
 async fn fields_of_one_connection_do_not_pass_in_either_direction() {
     let lhr = StubPop::start("lhr").await;
     let front = front(&[("lhr", lhr.address, LONDON)]).await;
-    let answer = ask(front, "GET / HTTP/1.1\r\nhost: h\r\nx-secret: 1\r\nte: trailers\r\nconnection: close, X-Secret\r\n\r\n").await;
+    let answer =
+        ask(front, "GET / HTTP/1.1\r\nhost: h\r\nx-secret: 1\r\nte: trailers\r\nconnection: close, X-Secret\r\n\r\n")
+            .await;
     assert!(answer.contains("Some(\"h\"), None, None]") && !answer.contains("x-private"), "{answer}");
 }
 
@@ -134,7 +137,8 @@ async fn an_absolute_target_gives_the_host_and_a_request_without_one_is_refused(
 #[tokio::test]
 async fn when_a_pop_is_gone_its_clients_go_to_the_next_nearest_and_its_uploads_too() {
     let (lhr, iad, nrt) = (StubPop::start("lhr").await, StubPop::start("iad").await, StubPop::start("nrt").await);
-    let front = front(&[("lhr", lhr.address, LONDON), ("iad", iad.address, WASHINGTON), ("nrt", nrt.address, TOKYO)]).await;
+    let front =
+        front(&[("lhr", lhr.address, LONDON), ("iad", iad.address, WASHINGTON), ("nrt", nrt.address, TOKYO)]).await;
     assert!(get(front, "133.11.0.1").await.contains("nrt /a"));
     nrt.kill().await;
     let upload = "x".repeat(200_000);
@@ -143,7 +147,10 @@ async fn when_a_pop_is_gone_its_clients_go_to_the_next_nearest_and_its_uploads_t
         upload.len()
     );
     let answer = ask(front, &post).await;
-    assert!(answer.contains("lhr /p") && answer.ends_with(" 200000"), "from Japan London is nearer than Washington: {answer}");
+    assert!(
+        answer.contains("lhr /p") && answer.ends_with(" 200000"),
+        "from Japan London is nearer than Washington: {answer}"
+    );
     assert!(get(front, "133.11.0.1").await.contains("lhr /a"));
     lhr.kill().await;
     assert!(get(front, "133.11.0.1").await.contains("iad /a"));
@@ -183,7 +190,7 @@ async fn a_pop_that_comes_back_is_found_by_the_health_check() {
     tokio::spawn(Arc::clone(&front).serve(listener, std::future::pending()));
     lhr.kill().await;
     assert!(get(door, "-").await.contains("iad /a"));
-    assert!(!front.health().is_up(0) && front.health().is_up(1));
+    assert!(!front.health.is_up(0) && front.health.is_up(1));
     let again = TcpListener::bind(address).await.unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = again.accept().await {
@@ -191,7 +198,7 @@ async fn a_pop_that_comes_back_is_found_by_the_health_check() {
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     });
-    while !front.health().is_up(0) {
+    while !front.health.is_up(0) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(get(door, "-").await.contains("lhr /a"));

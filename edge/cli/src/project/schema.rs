@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use origin::bundle::{FunctionConfig, FunctionName, OnFailure, RoutePattern};
+use origin::store::MAX_ATTRIBUTE_BYTES;
 
 use super::bindings::{self, Names};
 use super::document::{self, Node};
@@ -221,10 +222,11 @@ fn asset_directory(
 
 fn header_value<'v>(findings: &mut Findings<'_>, field: &Field<'v>) -> Option<&'v str> {
     let text = findings.string(field)?;
-    if text.len() <= 1024 && text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+    if text.len() <= MAX_ATTRIBUTE_BYTES && text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
         return Some(text);
     }
-    findings.wrong(field, "the value of a header is at most 1024 printable ASCII characters", "");
+    let message = format!("the value of a header is at most {MAX_ATTRIBUTE_BYTES} printable ASCII characters");
+    findings.wrong(field, message, "");
     None
 }
 

@@ -15,10 +15,10 @@ use tokio::process::{ChildStdin, Command};
 use tokio::time::Instant;
 
 /// How long a child may take to answer after its start. A debug build on a busy machine needs seconds.
-pub const START_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a child may take to finish its requests before it is killed.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Between two looks at a child that starts.
 const START_INTERVAL: Duration = Duration::from_millis(25);
@@ -30,11 +30,11 @@ const TAIL_LINES: usize = 15;
 const TAIL_BYTES: u64 = 8 << 10;
 
 /// A log longer than this is moved aside, so that two of this size are kept at most.
-pub const MAX_LOG_BYTES: u64 = 32 << 20;
+pub(crate) const MAX_LOG_BYTES: u64 = 32 << 20;
 
 /// What to start.
 #[derive(Clone, Debug)]
-pub struct Recipe {
+pub(crate) struct Recipe {
     /// What people call it (`PoP lhr`).
     pub name: String,
     /// The executable.
@@ -47,7 +47,7 @@ pub struct Recipe {
 
 /// A running process.
 #[derive(Debug)]
-pub struct Child {
+pub(crate) struct Child {
     process: tokio::process::Child,
     /// Dropped to ask for the end.
     input: Option<ChildStdin>,
@@ -55,7 +55,7 @@ pub struct Child {
 
 /// Why a process is not there.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// It could not be started at all.
     #[error("cannot start {name} ({}): {source}", program.display())]
     Spawn {
@@ -92,21 +92,21 @@ pub enum StartError {
 
 impl Recipe {
     /// The command for a start by hand, as a shell takes it.
-    pub fn command(&self) -> Vec<String> {
+    pub(crate) fn command(&self) -> Vec<String> {
         let program = std::iter::once(self.program.as_os_str());
-        program.chain(self.arguments.iter().map(OsString::as_os_str)).map(|part| part.to_string_lossy().into_owned()).collect()
+        program
+            .chain(self.arguments.iter().map(OsString::as_os_str))
+            .map(|part| part.to_string_lossy().into_owned())
+            .collect()
     }
 
     /// Starts the process.
     ///
     /// # Errors
     /// [`StartError::Spawn`].
-    pub fn spawn(&self) -> Result<Child, StartError> {
-        let failed = |program: &Path, source| StartError::Spawn {
-            name: self.name.clone(),
-            program: program.to_owned(),
-            source,
-        };
+    pub(crate) fn spawn(&self) -> Result<Child, StartError> {
+        let failed =
+            |program: &Path, source| StartError::Spawn { name: self.name.clone(), program: program.to_owned(), source };
         let log = open_log(&self.log).map_err(|error| failed(&self.log, error))?;
         let errors = log.try_clone().map_err(|error| failed(&self.log, error))?;
         let mut process = Command::new(&self.program)
@@ -128,7 +128,7 @@ impl Recipe {
     ///
     /// # Errors
     /// [`StartError::Ended`] or [`StartError::TimedOut`], with the end of the log.
-    pub async fn wait_ready<F>(&self, child: &mut Child, ready: impl Fn() -> F) -> Result<(), StartError>
+    pub(crate) async fn wait_ready<F>(&self, child: &mut Child, ready: impl Fn() -> F) -> Result<(), StartError>
     where
         F: Future<Output = bool>,
     {
@@ -146,7 +146,11 @@ impl Recipe {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                return Err(StartError::TimedOut { name: self.name.clone(), log: self.log.clone(), tail: tail(&self.log) });
+                return Err(StartError::TimedOut {
+                    name: self.name.clone(),
+                    log: self.log.clone(),
+                    tail: tail(&self.log),
+                });
             }
             tokio::time::sleep(START_INTERVAL).await;
         }
@@ -155,18 +159,18 @@ impl Recipe {
 
 impl Child {
     /// Its process id; `None` once it has ended.
-    pub fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         self.process.id()
     }
 
     /// Waits for its end.
-    pub async fn ended(&mut self) -> io::Result<ExitStatus> {
+    pub(crate) async fn ended(&mut self) -> io::Result<ExitStatus> {
         // `wait` of tokio closes the standard input it owns; ours was taken out and stays open.
         self.process.wait().await
     }
 
     /// Asks it to drain, and kills it when it has not ended by the deadline. True when it ended by itself.
-    pub async fn stop(&mut self) -> bool {
+    pub(crate) async fn stop(&mut self) -> bool {
         drop(self.input.take());
         if tokio::time::timeout(DRAIN_TIMEOUT, self.process.wait()).await.is_ok() {
             return true;
@@ -177,14 +181,14 @@ impl Child {
 }
 
 /// Whether somebody ended the process on purpose: it finished by itself, or was asked to (SIGTERM, SIGINT).
-pub fn on_purpose(status: ExitStatus) -> bool {
+pub(crate) fn on_purpose(status: ExitStatus) -> bool {
     const SIGINT: i32 = 2;
     const SIGTERM: i32 = 15;
     status.success() || matches!(status.signal(), Some(SIGINT | SIGTERM))
 }
 
 /// How a process ended, for people.
-pub fn describe(status: ExitStatus) -> String {
+pub(crate) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
@@ -208,7 +212,7 @@ fn open_log(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// When the folder cannot be written.
-pub fn rotate_log(path: &Path) -> io::Result<()> {
+pub(crate) fn rotate_log(path: &Path) -> io::Result<()> {
     if fs::metadata(path)?.len() > MAX_LOG_BYTES {
         fs::copy(path, aside(path))?;
         OpenOptions::new().write(true).open(path)?.set_len(0)?;
@@ -221,7 +225,7 @@ fn aside(path: &Path) -> PathBuf {
 }
 
 /// The last lines of a log.
-pub fn tail(path: &Path) -> String {
+pub(crate) fn tail(path: &Path) -> String {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
@@ -238,10 +242,14 @@ pub fn tail(path: &Path) -> String {
 }
 
 /// Joins a command for a shell, quoting what needs it.
-pub fn shell(command: &[String]) -> String {
+pub(crate) fn shell(command: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     let quote = |part: &String| {
-        if !part.is_empty() && part.chars().all(plain) { part.clone() } else { format!("'{}'", part.replace('\'', r"'\''")) }
+        if !part.is_empty() && part.chars().all(plain) {
+            part.clone()
+        } else {
+            format!("'{}'", part.replace('\'', r"'\''"))
+        }
     };
     command.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
@@ -268,7 +276,10 @@ mod tests {
         let recipe = recipe(root.path(), "echo no such city >&2; exit 3\n");
         let mut child = recipe.spawn().unwrap();
         let error = recipe.wait_ready(&mut child, || async { false }).await.unwrap_err().to_string();
-        assert!(error.contains("PoP lhr") && error.contains("exit code 3") && error.contains("no such city"), "{error}");
+        assert!(
+            error.contains("PoP lhr") && error.contains("exit code 3") && error.contains("no such city"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use futures::future::try_join_all;
 use ipnet::IpNet;
 use middleware::geo::{City, Database};
 use origin::client::Control;
+use origin::deployment::Manifest;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,10 +19,10 @@ use super::child::{self, Child, Recipe};
 use super::lock::StateLock;
 use super::plan::{Plan, PopPlan};
 use super::ports::Reserved;
-use super::supervise::{Backoff, Event, Member};
+use super::supervise::{Backoff, Event, Member, Probe, until};
 use crate::access;
 use crate::bundling::Built;
-use crate::deploy;
+use crate::deploy::{self, Expected, State};
 use crate::fleet::{self, Fleet, OriginNode, Place, PopNode};
 use crate::front::{self, Backend, Front, Spot};
 use crate::output::{self, Failure, Progress, note};
@@ -32,7 +33,7 @@ const TRUST: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
 /// Everything `up` needs to know.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Addresses and places.
     pub plan: Plan,
     /// Object store of the origin when it is not a folder of the state.
@@ -41,6 +42,8 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// Memory of each PoP for cached answers, in bytes.
     pub cache: u64,
+    /// Networks that functions may fetch from although they are not public.
+    pub allow_fetch: Vec<IpNet>,
     /// Geolocation database; the built-in one without.
     pub geo: Option<PathBuf>,
     /// How a person calls this program.
@@ -64,7 +67,7 @@ struct Running {
 ///
 /// # Errors
 /// Why it could not start; nothing is left running then.
-pub async fn run(
+pub(crate) async fn run(
     mut settings: Settings,
     lock: StateLock,
     functions: Vec<Built>,
@@ -91,16 +94,21 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Built]) -
     let links = Links::open(&settings.plan).await?;
     let program = std::env::current_exe()?;
     let mut fleet = describe(settings, lock, token_file, &links);
-    let recipes = recipes(settings, &fleet, &program);
-    record_commands(&mut fleet, &recipes);
+    let control = Control::new(format!("http://{}", fleet.admin).parse()?, &token);
+    let members = members(settings, &fleet, &program, &control);
+    record_commands(&mut fleet, &members);
 
     progress.say("starting the origin");
     drop((origin, admin));
-    let mut members = recipes.into_iter();
+    let mut members = members.into_iter();
     let origin = members.next().ok_or_else(|| Failure::Failed("there is no origin to start".to_owned()))?;
     let child = origin.start().await?;
     fleet.origin.pid = child.pid();
     let origin = (origin, child);
+
+    // Before the PoPs start, so that each finds everything at once.
+    progress.say("deploying the functions");
+    let manifest = bring(&control, functions).await?;
 
     progress.say("starting the PoPs");
     drop(pop_ports);
@@ -108,10 +116,9 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Built]) -
     for (node, (_, child)) in fleet.pops.iter_mut().zip(&pops) {
         node.pid = child.pid();
     }
-
-    progress.say("deploying the functions");
-    let control = Control::new(&format!("http://{}", fleet.admin), &token)?;
-    let live = bring(&control, functions).await?;
+    progress.say("waiting for the PoPs to take the functions up");
+    await_pops(&control, &fleet, manifest.generation).await?;
+    let live: Vec<banner::Live> = manifest.functions.into_iter().map(|(name, live)| (name, live.routes)).collect();
     let front = Arc::new(Front::new(front_config(&settings.plan, database)?));
     let door = door.ok_or_else(|| Failure::Failed("there is no front door".to_owned()))?.listener;
     door.set_nonblocking(true)?;
@@ -121,11 +128,9 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Built]) -
     if settings.json {
         output::json(&fleet)?;
     } else {
-        output::print(format_args!(
-            "{}\nTry:\n{}\nCtrl-C ends all of it.\n",
-            banner::addresses(&fleet),
-            banner::try_lines(&fleet, &live, &settings.program)
-        ))?;
+        let lines = banner::try_lines(&fleet, &live, &settings.program);
+        let lines = if lines.is_empty() { lines } else { format!("Try:\n{lines}\n") };
+        output::print(format_args!("{}\n{lines}Ctrl-C ends all of it.\n", banner::addresses(&fleet)))?;
     }
     Ok(Running { fleet: Arc::new(Mutex::new(fleet)), origin, pops, front, door, links: links.all })
 }
@@ -134,10 +139,10 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Built]) -
 /// the origin.
 async fn keep(running: Running, shutdown: impl Future<Output = ()>) {
     let Running { fleet, origin, pops, front, door, links } = running;
-    let (stop_door, door_stopped) = watch::channel(false);
+    let (stop_door, mut door_stopped) = watch::channel(false);
     let (stop_pops, pops_stopped) = watch::channel(false);
     let (stop_origin, origin_stopped) = watch::channel(false);
-    let serving = tokio::spawn(front.serve(door, until(door_stopped)));
+    let serving = tokio::spawn(front.serve(door, async move { until(&mut door_stopped).await }));
     let watch_over = |(member, child): (Member, Child), stopped| {
         let fleet = Arc::clone(&fleet);
         member.supervise(child, Backoff::default(), stopped, move |member, event| tell(&fleet, member, event))
@@ -154,10 +159,6 @@ async fn keep(running: Running, shutdown: impl Future<Output = ()>) {
     let _ = watching_origin.await;
     drop(links);
     fleet.lock().unwrap_or_else(PoisonError::into_inner).remove();
-}
-
-async fn until(mut stopped: watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 /// Tells the person at the terminal what happened to a process, and `fleet.json` its new process id.
@@ -179,7 +180,9 @@ fn tell(fleet: &Mutex<Fleet>, member: &Member, event: Event) {
             set_pid(fleet, member, pid);
         }
         Event::Failed(error, pause) => note(format_args!("{error}\n{name} is tried again in {} s", pause.as_secs())),
-        Event::Elsewhere => note(format_args!("{name} is not started again: something listens on {} by now", member.address)),
+        Event::Elsewhere => {
+            note(format_args!("{name} is not started again: something listens on {} by now", member.address))
+        }
         Event::Killed => note(format_args!("{name} did not finish in time and was killed")),
     }
 }
@@ -197,19 +200,36 @@ fn set_pid(fleet: &Mutex<Fleet>, member: &Member, pid: Option<u32>) {
     }
 }
 
-/// Makes the functions live that are not yet as they are here. Returns all of them with their routes.
-async fn bring(control: &Control, functions: &[Built]) -> Result<Vec<banner::Live>, Failure> {
-    let manifest = control.manifest().await?;
+/// Makes the functions live that are not yet as they are here. Returns what is live then.
+async fn bring(control: &Control, functions: &[Built]) -> Result<Manifest, Failure> {
+    let before = control.manifest().await?;
     for built in functions {
         let name = &built.bundle.name;
         let (_, version) = built.bundle.encode();
-        if manifest.functions.get(name).is_none_or(|live| live.version != version) {
-            deploy::release(control, built).await.map_err(|failure| failure.context(format_args!("cannot deploy {name}")))?;
+        if before.functions.get(name).is_none_or(|live| live.version != version) {
+            let released = deploy::release(control, built, None).await;
+            released.map_err(|failure| failure.context(format_args!("cannot deploy {name}")))?;
         }
     }
-    let manifest = control.manifest().await?;
-    deploy::arrivals(control, manifest.generation, 0).await?;
-    Ok(manifest.functions.into_iter().map(|(name, live)| (name, live.routes)).collect())
+    Ok(control.manifest().await?)
+}
+
+/// Waits until the PoPs have what is live. One that has not is no reason to end the others.
+async fn await_pops(control: &Control, fleet: &Fleet, generation: u64) -> Result<(), Failure> {
+    if generation == 0 {
+        return Ok(());
+    }
+    let expected = Expected::of(Some(fleet), control).await?;
+    for arrival in deploy::arrivals(control, &expected, None, generation, 0).await? {
+        match arrival.error {
+            Some(error) => note(format_args!("warning: PoP {}: {error}", arrival.pop)),
+            None if arrival.state != State::Live => {
+                note(format_args!("warning: PoP {} is {}", arrival.pop, arrival.state.as_str()));
+            }
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// The links of a fleet: for each PoP one to the origin and one to the control API.
@@ -228,7 +248,8 @@ impl Links {
                 continue;
             }
             let round_trip = plan.round_trip(pop);
-            let (origin, control) = (Link::open(plan.origin, round_trip).await?, Link::open(plan.admin, round_trip).await?);
+            let (origin, control) =
+                (Link::open(plan.origin, round_trip).await?, Link::open(plan.admin, round_trip).await?);
             links.via.push((origin.address(), control.address()));
             links.all.extend([origin, control]);
         }
@@ -281,7 +302,11 @@ fn place(city: &City) -> Place {
 }
 
 /// What to start: the origin first, then the PoPs in order.
-fn recipes(settings: &Settings, fleet: &Fleet, program: &Path) -> Vec<Member> {
+fn members(settings: &Settings, fleet: &Fleet, program: &Path, control: &Control) -> Vec<Member> {
+    let member = |name: String, arguments: Vec<OsString>, log: &Path, address, probe| {
+        let recipe = Recipe { name, program: program.to_owned(), arguments, log: log.to_owned() };
+        Member { recipe, address, probe }
+    };
     let text = |value: &dyn ToString| OsString::from(value.to_string());
     let token = || ["--token-file".into(), fleet.token_file.clone().into_os_string()];
     let mut arguments: Vec<OsString> = vec!["origin".into()];
@@ -291,7 +316,8 @@ fn recipes(settings: &Settings, fleet: &Fleet, program: &Path) -> Vec<Member> {
         Some(store) => arguments.extend(["--store".into(), store.into()]),
         None => arguments.extend(["--store".into(), fleet.state.join("origin").into_os_string()]),
     }
-    let origin = member("the origin".to_owned(), program, arguments, &fleet.origin.log, fleet.admin);
+    let origin =
+        member("the origin".to_owned(), arguments, &fleet.origin.log, fleet.admin, Probe::Manifest(control.clone()));
     let pops = fleet.pops.iter().map(|pop| {
         let mut arguments: Vec<OsString> = vec!["pop".into(), "--name".into(), text(&pop.name), "--city".into()];
         arguments.extend([text(&pop.place.code), "--listen".into(), text(&pop.address)]);
@@ -300,19 +326,19 @@ fn recipes(settings: &Settings, fleet: &Fleet, program: &Path) -> Vec<Member> {
         arguments.extend(token());
         arguments.extend(["--data".into(), fleet.state.join("pops").join(&pop.name).into_os_string()]);
         arguments.extend(["--trust".into(), text(&TRUST.join(",")), "--cache".into(), text(&settings.cache)]);
+        if !settings.allow_fetch.is_empty() {
+            let networks: Vec<String> = settings.allow_fetch.iter().map(ToString::to_string).collect();
+            arguments.extend(["--allow-fetch".into(), text(&networks.join(","))]);
+        }
         if let Some(geo) = &settings.geo {
             arguments.extend(["--geo".into(), geo.clone().into_os_string()]);
         }
         if let Some(workers) = settings.workers {
             arguments.extend(["--workers".into(), text(&workers)]);
         }
-        member(format!("PoP {}", pop.name), program, arguments, &pop.log, pop.address)
+        member(format!("PoP {}", pop.name), arguments, &pop.log, pop.address, Probe::Health)
     });
     std::iter::once(origin).chain(pops).collect()
-}
-
-fn member(name: String, program: &Path, arguments: Vec<OsString>, log: &Path, address: std::net::SocketAddr) -> Member {
-    Member { recipe: Recipe { name, program: program.to_owned(), arguments, log: log.to_owned() }, address }
 }
 
 fn record_commands(fleet: &mut Fleet, members: &[Member]) {

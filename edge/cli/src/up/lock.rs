@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// An exclusive hold on a state folder. The kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
-pub struct StateLock {
+pub(crate) struct StateLock {
     file: File,
     /// The folder, absolute.
     pub folder: PathBuf,
@@ -14,7 +14,7 @@ pub struct StateLock {
 
 /// Why the folder cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum LockError {
+pub(crate) enum LockError {
     /// Another supervisor has it.
     #[error(
         "another `skerry up`{} uses the state folder {}: end that one first, or name another folder with --state",
@@ -41,7 +41,7 @@ impl StateLock {
     ///
     /// # Errors
     /// [`LockError`].
-    pub fn acquire(folder: &Path) -> Result<Self, LockError> {
+    pub(crate) fn acquire(folder: &Path) -> Result<Self, LockError> {
         let unusable = |source| LockError::Unusable { folder: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(unusable)?;
         let absolute = folder.canonicalize().map_err(unusable)?;

@@ -9,11 +9,11 @@ use middleware::geo::{self, City, round_trip};
 use super::ports::{self, PortsError, Reserved, Wanted};
 
 /// Most PoPs on one machine.
-pub const MAX_POPS: usize = 32;
+pub(crate) const MAX_POPS: usize = 32;
 
 /// One PoP of `--pops`: `code=port`, `code=address:port`, or `code` alone for a free port.
 #[derive(Clone, Debug)]
-pub struct PopPlan {
+pub(crate) struct PopPlan {
     /// Its city, whose code is its name.
     pub city: City,
     /// Where it listens.
@@ -33,7 +33,7 @@ impl FromStr for PopPlan {
 ///
 /// # Errors
 /// Names the codes that are known.
-pub fn city(code: &str) -> Result<City, String> {
+pub(crate) fn city(code: &str) -> Result<City, String> {
     geo::city(&code.to_ascii_lowercase()).ok_or_else(|| {
         let mut known: Vec<&str> = geo::cities().map(|city| city.code).collect();
         known.sort_unstable();
@@ -45,14 +45,14 @@ pub fn city(code: &str) -> Result<City, String> {
 ///
 /// # Errors
 /// Says which forms are accepted.
-pub fn address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     let port = || text.parse().ok().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     text.parse().ok().or_else(port).ok_or_else(|| format!("{text:?} is not an address: write a port or address:port"))
 }
 
 /// The addresses and places of a fleet.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The front door.
     pub front: SocketAddr,
     /// The origin's objects.
@@ -72,7 +72,7 @@ impl Plan {
     ///
     /// # Errors
     /// Says which flag to change.
-    pub fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.pops.is_empty() || self.pops.len() > MAX_POPS {
             return Err(format!("--pops names {} PoPs; 1 to {MAX_POPS} are possible", self.pops.len()));
         }
@@ -88,7 +88,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`PortsError`] with every address that cannot be had.
-    pub fn reserve(&mut self) -> Result<Vec<Reserved>, PortsError> {
+    pub(crate) fn reserve(&mut self) -> Result<Vec<Reserved>, PortsError> {
         let wanted = |address, what: &str, flag| Wanted { address, what: what.to_owned(), flag };
         let fixed = [
             wanted(self.front, "the front door", "--front"),
@@ -105,7 +105,7 @@ impl Plan {
     }
 
     /// The simulated round trip between a PoP and the origin; zero without distance.
-    pub fn round_trip(&self, pop: &PopPlan) -> Duration {
+    pub(crate) fn round_trip(&self, pop: &PopPlan) -> Duration {
         self.hop.map_or(Duration::ZERO, |hop| round_trip(pop.city.point(), self.origin_city.point(), hop))
     }
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 
 /// An address somebody asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// The address; port 0 stands for a free one.
     pub address: SocketAddr,
     /// What will listen there (`PoP lhr`).
@@ -19,7 +19,7 @@ pub struct Wanted {
 
 /// An address that is ours until this is dropped or its listener taken.
 #[derive(Debug)]
-pub struct Reserved {
+pub(crate) struct Reserved {
     /// Bound and listening.
     pub listener: TcpListener,
     /// Its address, with the port that was chosen.
@@ -29,11 +29,11 @@ pub struct Reserved {
 /// Every address that cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", lines(.0))]
-pub struct PortsError(pub Vec<PortError>);
+pub(crate) struct PortsError(pub Vec<PortError>);
 
 /// Why an address cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum PortError {
+pub(crate) enum PortError {
     /// Somebody listens there.
     #[error(
         "{} is in use{}: {} needs it; end what listens there or choose another address with {}",
@@ -75,7 +75,7 @@ fn lines(errors: &[PortError]) -> String {
 ///
 /// # Errors
 /// [`PortsError`] with all that cannot be had.
-pub fn reserve(wanted: &[Wanted]) -> Result<Vec<Reserved>, PortsError> {
+pub(crate) fn reserve(wanted: &[Wanted]) -> Result<Vec<Reserved>, PortsError> {
     let mut seen: HashMap<SocketAddr, &str> = HashMap::new();
     let mut reserved = Vec::new();
     let mut errors = Vec::new();
@@ -155,7 +155,10 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let error = reserve(&[wanted(&address.to_string(), "PoP lhr")]).unwrap_err().to_string();
-        assert!(error.contains(&address.to_string()) && error.contains("--pops") && error.contains("PoP lhr"), "{error}");
+        assert!(
+            error.contains(&address.to_string()) && error.contains("--pops") && error.contains("PoP lhr"),
+            "{error}"
+        );
         #[cfg(target_os = "linux")]
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
     }
@@ -165,7 +168,8 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let used = taken.local_addr().unwrap().to_string();
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let all = [wanted(&free, "front"), wanted(&used, "origin"), wanted(&free, "admin"), wanted("192.0.2.1:80", "far")];
+        let all =
+            [wanted(&free, "front"), wanted(&used, "origin"), wanted(&free, "admin"), wanted("192.0.2.1:80", "far")];
         let error = reserve(&all).unwrap_err();
         assert_eq!(error.0.len(), 3, "{error}");
         assert!(error.to_string().contains("both front and admin"), "{error}");

@@ -8,6 +8,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
+use origin::client::Control;
 use tokio::sync::watch;
 
 use super::child::{self, Child, Recipe, StartError};
@@ -18,7 +19,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long to wait before a crashed process is started again.
 #[derive(Clone, Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     /// The first pause.
     pub first: Duration,
     /// The longest.
@@ -36,12 +37,12 @@ impl Default for Backoff {
 
 impl Backoff {
     /// Pauses from `first` to `most`, doubling.
-    pub fn new(first: Duration, most: Duration, calm: Duration) -> Self {
+    pub(crate) fn new(first: Duration, most: Duration, calm: Duration) -> Self {
         Self { first, most, calm, next: first }
     }
 
     /// The pause after a process that lived this long.
-    pub fn pause(&mut self, lived: Duration) -> Duration {
+    pub(crate) fn pause(&mut self, lived: Duration) -> Duration {
         if lived >= self.calm {
             self.next = self.first;
         }
@@ -53,16 +54,27 @@ impl Backoff {
 
 /// A process and how to know that it is ready.
 #[derive(Clone, Debug)]
-pub struct Member {
+pub(crate) struct Member {
     /// What to start.
     pub recipe: Recipe,
     /// Where it listens.
     pub address: SocketAddr,
+    /// How it shows that it is ready.
+    pub probe: Probe,
+}
+
+/// How a process shows that it is ready.
+#[derive(Clone, Debug)]
+pub(crate) enum Probe {
+    /// A PoP answers its health check, be it that it is not ready: before the first deploy there is nothing to serve.
+    Health,
+    /// The admin API says what is live.
+    Manifest(Control),
 }
 
 /// What a supervisor has to tell.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// Ended on purpose: it stays down.
     Stopped(String),
     /// Crashed: it is started again after the pause.
@@ -78,13 +90,13 @@ pub enum Event {
 }
 
 impl Member {
-    /// Starts the process and waits until it answers its health check.
+    /// Starts the process and waits until it is ready.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.
-    pub async fn start(&self) -> Result<Child, StartError> {
+    pub(crate) async fn start(&self) -> Result<Child, StartError> {
         let mut child = self.recipe.spawn()?;
-        match self.recipe.wait_ready(&mut child, || health::check(self.address)).await {
+        match self.recipe.wait_ready(&mut child, || self.is_ready()).await {
             Ok(()) => Ok(child),
             Err(error) => {
                 child.stop().await;
@@ -93,8 +105,15 @@ impl Member {
         }
     }
 
+    async fn is_ready(&self) -> bool {
+        match &self.probe {
+            Probe::Health => health::probe(self.address).await.is_some(),
+            Probe::Manifest(control) => control.manifest().await.is_ok(),
+        }
+    }
+
     /// Watches the process until `stop` turns true or its sender is gone, then ends it.
-    pub async fn supervise(
+    pub(crate) async fn supervise(
         self,
         mut child: Child,
         mut backoff: Backoff,
@@ -105,7 +124,7 @@ impl Member {
             let started = Instant::now();
             let status = tokio::select! {
                 status = self.watch(&mut child) => status,
-                _ = stop.wait_for(|stop| *stop) => {
+                () = until(&mut stop) => {
                     if !child.stop().await {
                         report(&self, Event::Killed);
                     }
@@ -123,7 +142,7 @@ impl Member {
             report(&self, Event::Crashed(how, pause));
             let again = tokio::select! {
                 again = self.restart(pause, &mut backoff, &report) => again,
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = until(&mut stop) => return,
             };
             let Some(again) = again else { return report(&self, Event::Elsewhere) };
             report(&self, Event::Started(again.pid()));
@@ -161,6 +180,11 @@ impl Member {
     }
 }
 
+/// Resolves when `stopped` turns true or its sender is gone.
+pub(crate) async fn until(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,7 +206,7 @@ mod tests {
             log: folder.join("lhr.log"),
         };
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Member { recipe, address }
+        Member { recipe, address, probe: Probe::Health }
     }
 
     async fn events(member: Member, stop: watch::Receiver<bool>) -> Vec<String> {

@@ -165,17 +165,21 @@ pub(super) fn read<S: AsRef<[u8]>>(reader: &Reader<S>, address: IpAddr) -> Resul
     reader.lookup(address)?.decode()
 }
 
-/// Whether an address can be anywhere in particular. Some databases assign private networks to a country, and a test in
-/// a private network should not see one.
-fn is_public(address: IpAddr) -> bool {
-    match address {
+/// Whether an address is one of the public internet: not private, local, shared, multicast or reserved (the IANA
+/// special-purpose registries, RFC 6890). An IPv4 address inside an IPv6 one is judged as what it leads to.
+pub fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
         IpAddr::V4(v4) => {
-            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-            let local = v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared;
-            !(local || v4.is_unspecified() || v4.is_broadcast())
+            let [a, b, c, _] = v4.octets();
+            let special = matches!((a, b, c), (0 | 240.., ..) | (100, 64..=127, _) | (192, 0, 0) | (198, 18 | 19, _));
+            !(special || v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_multicast())
         }
         IpAddr::V6(v6) => {
-            !(v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local())
+            let [a, b, c, .., high, low] = v6.segments();
+            let translated = (a, b) == (0x64, 0xff9b) || a == 0x2002;
+            let v4 = if a == 0x2002 { u32::from(b) << 16 | u32::from(c) } else { u32::from(high) << 16 | u32::from(low) };
+            let embedded = !translated || is_public(IpAddr::V4(v4.into()));
+            embedded && !(v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_multicast())
         }
     }
 }

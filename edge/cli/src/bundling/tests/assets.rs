@@ -13,7 +13,7 @@ fn assets_of(files: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 #[test]
-fn assets_are_published_under_canonical_paths_with_their_types() {
+fn assets_are_published_under_their_paths_with_their_types() {
     let dir = assets_of(&[
         ("index.html", "<p>"),
         ("site/index.html", "<p>"),
@@ -34,21 +34,19 @@ fn assets_are_published_under_canonical_paths_with_their_types() {
     assert_eq!(
         table,
         [
-            ("/", "text/html; charset=utf-8"),
             ("/.well-known/security.txt", "text/plain; charset=utf-8"),
             ("/app.js", "text/javascript; charset=utf-8"),
             ("/data.bin", "application/octet-stream"),
             ("/index.html", "text/html; charset=utf-8"),
             ("/indexindex.html", "text/html; charset=utf-8"),
             ("/no-extension", "application/octet-stream"),
-            ("/site/", "text/html; charset=utf-8"),
-            ("/site/a%20b%23%3F%25%C3%A9.txt", "text/plain; charset=utf-8"),
+            ("/site/a b#?%é.txt", "text/plain; charset=utf-8"),
             ("/site/index.html", "text/html; charset=utf-8"),
             ("/site/logo.svg", "image/svg+xml"),
         ]
     );
-    assert_eq!(built.bundle.assets["/"].digest, Digest::of(b"<p>"));
-    assert_eq!(built.bundle.assets["/"].size, 3);
+    assert_eq!(built.bundle.assets["/index.html"].digest, Digest::of(b"<p>"));
+    assert_eq!(built.bundle.assets["/index.html"].size, 3);
     assert!(built.bundle.main.is_none() && built.bundle.modules.is_empty());
     assert_eq!(built.assets.len(), 7, "equal bytes are uploaded once");
     for (digest, path) in &built.assets {
@@ -69,4 +67,16 @@ fn assets_outside_the_folder_and_oversized_ones_are_refused() {
     let dir = assets_of(&[("a.txt", "a")]);
     fs::File::create(dir.path().join("public/big")).unwrap().set_len(1 << 40).unwrap();
     check_in(dir.path(), &[("public/big", "is larger than 104857600 bytes")]);
+}
+
+#[test]
+fn every_file_that_cannot_be_published_is_reported() {
+    let dir = assets_of(&[("a.txt", "a"), ("b\nc.txt", "b"), (&"d".repeat(251), "d")]);
+    check_in(
+        dir.path(),
+        &[
+            ("public/b\nc.txt", "it has a control character"),
+            (&format!("public/{}", "d".repeat(251)), "a segment is longer than 250 bytes"),
+        ],
+    );
 }

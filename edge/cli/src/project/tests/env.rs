@@ -54,8 +54,8 @@ fn rate_limiters_are_checked() {
 #[test]
 fn cohorts_are_checked() {
     let entry = |rest: &str| format!("\"cohorts\": [{{\"binding\": \"A\", \"experiment\": \"e\",\n{rest}}}]");
-    check_jsonc(&entry("\"cohorts\": {}"), &[("3:12 cohorts[0].cohorts", "no cohort has a weight above 0")]);
-    check_jsonc(&entry("\"cohorts\": {\"a\": 0}"), &[("3:12 cohorts[0].cohorts", "no cohort has a weight above 0")]);
+    check_jsonc(&entry("\"cohorts\": {}"), &[("3:12 cohorts[0].cohorts", "has 0 cohorts: give 1 to 64")]);
+    check_jsonc(&entry("\"cohorts\": {\"a\": 0}"), &[("3:12 cohorts[0].cohorts", "all weights are 0")]);
     check_jsonc(
         &entry("\"cohorts\": {\"a\": -1, \"b\": 0.5}"),
         &[("3:18 cohorts[0].cohorts.a", "-1 is not"), ("3:27 cohorts[0].cohorts.b", "0.5 is not")],
@@ -69,38 +69,40 @@ fn verifier(rest: &str) -> String {
     format!("\"jwt\": [{{\"binding\": \"A\", \"issuer\": \"i\", \"audience\": \"a\",\n{rest}}}]")
 }
 
-/// A verifier with one key of `algorithm`; `rest` begins in column 40 of line 3.
+/// A verifier with one key of `algorithm`; `rest` begins in column 33 of line 3, if that has five letters.
 fn with_key(algorithm: &str, rest: &str) -> String {
     verifier(&format!("\"keys\": [{{\"algorithm\": {algorithm:?}, {rest}}}]"))
 }
 
 #[test]
 fn keys_that_no_token_could_be_verified_with_are_refused() {
-    for (algorithm, rest, place, words) in [
-        ("RS256", "\"secret\": \"s\"", "3:50 jwt[0].keys[0].secret", "needs a public key, not a secret"),
-        ("HS256", "\"pem_file\": \"key.pem\"", "3:52 jwt[0].keys[0].pem_file", "needs a secret, not PEM"),
-        ("HS256", "\"secret\": \"short\"", "3:50 jwt[0].keys[0].secret", "has 5 bytes: it needs at least 32"),
-        ("ES256", "\"pem_file\": \"none\"", "3:52 jwt[0].keys[0].pem_file", "does not exist"),
-        ("ES256", "\"pem_file\": \"../k\"", "3:52 jwt[0].keys[0].pem_file", "outside the project folder"),
-        ("ES256", "\"pem_file\": \"private.pem\"", "3:52 jwt[0].keys[0].pem_file", "this is a private key"),
-        ("ES256", "\"pem\": \"AAAA\"", "3:47 jwt[0].keys[0].pem", "no key for ES256 in this PEM"),
-        ("RS256", "\"jwk_file\": \"key.jwk\"", "3:52 jwt[0].keys[0].jwk_file", "kty"),
-        ("ES256", "\"jwk_file\": \"key.pem\"", "3:52 jwt[0].keys[0].jwk_file", "the file is not JSON"),
-        ("ES256", "\"jwk\": 1", "3:47 jwt[0].keys[0].jwk", "expected an object"),
-        ("none!", "\"pem_file\": \"key.pem\"", "3:24 jwt[0].keys[0].algorithm", "use one of HS256"),
-        ("none", "\"pem_file\": \"key.pem\"", "3:24 jwt[0].keys[0].algorithm", "accepts every token there is"),
+    for (algorithm, form, value, words) in [
+        ("RS256", "secret", "\"s\"", "needs a public key, not a secret"),
+        ("HS256", "pem_file", "\"key.pem\"", "needs a secret, not PEM"),
+        ("HS256", "secret", "\"short\"", "has 5 bytes: it needs at least 32"),
+        ("ES256", "pem_file", "\"none\"", "does not exist"),
+        ("ES256", "pem_file", "\"../k\"", "outside the project folder"),
+        ("ES256", "pem_file", "\"private.pem\"", "this is a private key"),
+        ("ES256", "pem", "\"AAAA\"", "no key for ES256 in this PEM"),
+        ("RS256", "jwk_file", "\"key.jwk\"", "kty"),
+        ("ES256", "jwk_file", "\"key.pem\"", "the file is not JSON"),
+        ("ES256", "jwk", "1", "expected an object"),
     ] {
-        let shift = algorithm.len() as isize - 5;
-        let (column, key) = place[2..].split_once(' ').unwrap();
-        let column = column.parse::<isize>().unwrap() + if key.ends_with("algorithm") { 0 } else { shift };
-        check_jsonc(&with_key(algorithm, rest), &[(&format!("3:{column} {key}"), words)]);
+        check_jsonc(
+            &with_key(algorithm, &format!("{form:?}: {value}")),
+            &[(&format!("3:{} jwt[0].keys[0].{form}", 37 + form.len()), words)],
+        );
+    }
+    for (algorithm, words) in [("none!", "use one of HS256"), ("none", "accepts every token there is")] {
+        let keys = with_key(algorithm, "\"pem_file\": \"key.pem\"");
+        check_jsonc(&keys, &[("3:24 jwt[0].keys[0].algorithm", words)]);
     }
     check_jsonc(&verifier("\"leeway\": 1"), &[("2:9 jwt[0]", "there is no key to verify tokens with")]);
     check_jsonc(&verifier("\"leeway\": 601, \"keys\": []"), &[("3:11 jwt[0].leeway", "0 to 600 seconds")]);
     check_jsonc(&verifier("\"keys\": [{\"algorithm\": \"ES256\"}]"), &[("3:10 jwt[0].keys[0]", "one of \"secret\"")]);
     check_jsonc(
         &with_key("ES256", "\"pem_file\": \"key.pem\", \"jwk\": {}"),
-        &[("3:63 jwt[0].keys[0].jwk", "exclude each other")],
+        &[("3:56 jwt[0].keys[0].jwk", "exclude each other")],
     );
     let twin = "{\"kid\": \"1\", \"algorithm\": \"ES256\", \"pem_file\": \"key.pem\"}";
     check_jsonc(&verifier(&format!("\"keys\": [{twin}, {twin}]")), &[("2:9 jwt[0]", "already has kid `1`")]);
@@ -149,7 +151,10 @@ fn key_sets_come_over_https_and_name_their_algorithms() {
 #[test]
 fn a_secret_is_not_shown_in_errors() {
     let errors = load("wrangler.jsonc", &jsonc(&with_key("ES256", "\"secret\": \"hunter2\""))).unwrap_err().to_string();
-    assert!(errors.starts_with("wrangler.jsonc:3:50") && !errors.contains("hunter2"), "{errors}");
+    assert!(
+        errors.starts_with("wrangler.jsonc:3:43: jwt[0].keys[0].secret") && !errors.contains("hunter2"),
+        "{errors}"
+    );
 }
 
 #[test]

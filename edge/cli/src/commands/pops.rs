@@ -1,0 +1,112 @@
+//! `skerry pops`.
+
+use clap::Args;
+use futures::future::join_all;
+use serde::Serialize;
+
+use super::ago;
+use crate::access::{Access, AccessArgs};
+use crate::front::health;
+use crate::output::{self, Failure};
+use crate::table::{Align, Table};
+
+/// List the PoPs: which manifest each has, and what it could not start
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Pops {
+    #[command(flatten)]
+    access: AccessArgs,
+    /// Print them as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A PoP, from what the origin and the fleet's file know.
+#[derive(Debug, Serialize)]
+struct Row {
+    pop: String,
+    address: Option<String>,
+    /// Whether it answers its health check; `None` when its address is not known here.
+    up: Option<bool>,
+    generation: Option<u64>,
+    /// Generations it is behind.
+    behind: Option<u64>,
+    last_seen_ms: Option<u64>,
+    failed: std::collections::BTreeMap<origin::bundle::FunctionName, String>,
+}
+
+impl Pops {
+    /// Lists.
+    ///
+    /// # Errors
+    /// When the origin does not answer.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let access = self.access.find(&std::env::current_dir()?)?;
+        let rows = super::runtime()?.block_on(rows(&access))?;
+        if self.json {
+            return output::json(&rows);
+        }
+        let left = Align::Left;
+        let mut table = Table::new(&[
+            ("POP", left),
+            ("ADDRESS", left),
+            ("STATE", left),
+            ("GENERATION", Align::Right),
+            ("LAST SEEN", Align::Right),
+            ("FAILED", left),
+        ]);
+        for row in rows {
+            let state = match (row.up, row.behind) {
+                (Some(false), _) => "down".to_owned(),
+                (_, None) => "not heard of yet".to_owned(),
+                (_, Some(0)) => "up to date".to_owned(),
+                (_, Some(behind)) => format!("{behind} behind"),
+            };
+            let failed: Vec<String> = row
+                .failed
+                .iter()
+                .map(|(name, why)| format!("{name}: {}", why.lines().next().unwrap_or_default()))
+                .collect();
+            table.row([
+                row.pop,
+                row.address.unwrap_or_default(),
+                state,
+                row.generation.map(|generation| generation.to_string()).unwrap_or_default(),
+                row.last_seen_ms.map(ago).unwrap_or_default(),
+                failed.join("; "),
+            ]);
+        }
+        output::print(table)
+    }
+}
+
+async fn rows(access: &Access) -> Result<Vec<Row>, Failure> {
+    let control = access.control()?;
+    let generation = control.manifest().await?.generation;
+    let mut seen = control.pops().await?;
+    let nodes = access.fleet.iter().flat_map(|fleet| &fleet.pops);
+    let known = nodes.map(async |node| (node, health::check(node.address).await));
+    let mut rows = Vec::new();
+    for (node, up) in join_all(known).await {
+        let at = seen.iter().position(|pop| pop.name == node.name);
+        rows.push(row(at.map(|at| seen.remove(at)), generation, &node.name, Some((node.address.to_string(), up))));
+    }
+    rows.extend(seen.into_iter().map(|pop| {
+        let name = pop.name.clone();
+        row(Some(pop), generation, &name, None)
+    }));
+    Ok(rows)
+}
+
+fn row(seen: Option<origin::api::Pop>, generation: u64, name: &str, node: Option<(String, bool)>) -> Row {
+    let (address, up) = node.unzip();
+    Row {
+        pop: name.to_owned(),
+        address,
+        up,
+        generation: seen.as_ref().map(|pop| pop.generation),
+        behind: seen.as_ref().map(|pop| generation.saturating_sub(pop.generation)),
+        last_seen_ms: seen.as_ref().map(|pop| pop.last_seen_ms),
+        failed: seen.map(|pop| pop.failed).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,199 @@
+//! What the platform lets one invocation do.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use http_body_util::BodyExt as _;
+use isolate::Body;
+use middleware::cohort::Transport;
+use middleware::geo::Location;
+use middleware::jwt::{Attempt, Document, MAX_JWKS_BYTES, Verifier, bearer};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::bindings::{Binding, limited, verified};
+use crate::function::Function;
+use crate::state::{State, unix_seconds};
+use crate::upstream::{Target, Upstream, Waited};
+
+/// The request that an invocation serves, and the parts of the PoP it may use.
+pub(crate) struct Request {
+    pub(crate) state: Arc<State>,
+    pub(crate) upstream: Upstream,
+    pub(crate) function: Arc<Function>,
+    pub(crate) client: IpAddr,
+    /// Host and port that the client asked for: a `fetch()` of the same goes to the origin.
+    pub(crate) authority: String,
+    pub(crate) request_id: String,
+    pub(crate) waited: Waited,
+    /// What the cache did with the last `fetch()`.
+    pub(crate) cached: Rc<Cell<Option<cache::Outcome>>>,
+    pub(crate) http: &'static str,
+}
+
+impl Request {
+    fn place(&self) -> Value {
+        let place = self.state.locate(self.client);
+        let mut cf = described(&place);
+        cf["colo"] = self.state.name.to_uppercase().into();
+        cf["httpProtocol"] = self.http.into();
+        cf
+    }
+
+    fn jwt(&self, binding: &str) -> Option<(&Arc<Verifier>, &str)> {
+        match self.function.bindings.get(binding) {
+            Some(Binding::Jwt { verifier, realm }) => Some((verifier, realm)),
+            _ => None,
+        }
+    }
+}
+
+/// A place as Workers' `request.cf` names its parts. What is not known is not there.
+fn described(place: &Location) -> Value {
+    let mut cf = serde_json::Map::new();
+    let mut put = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            cf.insert(name.to_owned(), value);
+        }
+    };
+    put("country", place.country.clone().map(Into::into));
+    put("continent", place.continent.clone().map(Into::into));
+    put("region", place.region.clone().map(Into::into));
+    put("city", place.city.clone().map(Into::into));
+    put("postalCode", place.postal.clone().map(Into::into));
+    put("timezone", place.timezone.clone().map(Into::into));
+    put("latitude", place.latitude.map(|degrees| degrees.to_string().into()));
+    put("longitude", place.longitude.map(|degrees| degrees.to_string().into()));
+    put("asn", place.asn.map(Into::into));
+    put("asOrganization", place.as_organization.clone().map(Into::into));
+    put("isEUCountry", place.is_eu.then(|| "1".into()));
+    cf.into()
+}
+
+/// Arguments of `nearestRegion()`.
+#[derive(Deserialize)]
+struct Nearest {
+    country: Option<String>,
+    latitude: Option<f64>,
+    longitude: Option<f64>,
+    regions: BTreeMap<String, (f64, f64)>,
+}
+
+fn nearest(argument: &str) -> Result<Value, String> {
+    let asked: Nearest = serde_json::from_str(argument)
+        .map_err(|e| format!("nearestRegion() needs regions as {{ name: [latitude, longitude] }}: {e}"))?;
+    let place =
+        Location { country: asked.country, latitude: asked.latitude, longitude: asked.longitude, ..Location::default() };
+    let regions: Vec<_> = asked.regions.into_iter().collect();
+    let found = middleware::geo::region_for(&place, &regions);
+    // Where a client is not known to be anywhere, the first region serves it.
+    Ok(found.or_else(|| regions.first().map(|(name, _)| name.as_str())).into())
+}
+
+impl isolate::Capabilities for Request {
+    fn cf(&self) -> String {
+        self.place().to_string()
+    }
+
+    fn fetch(&self, request: http::Request<Body>, _cf: String) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>> {
+        let own = request.uri().authority().is_some_and(|a| a.as_str().eq_ignore_ascii_case(&self.authority));
+        let target = if own { Target::Origin } else { Target::Outside };
+        let (mut head, body) = request.into_parts();
+        if let Ok(id) = self.request_id.parse() {
+            head.headers.insert("x-request-id", id);
+        }
+        let (upstream, waited, cached) = (self.upstream.clone(), Arc::clone(&self.waited), Rc::clone(&self.cached));
+        async move {
+            let url = head.uri.to_string();
+            let response = upstream.fetch(target, head, body, &waited).await;
+            let response = response.map_err(|failure| format!("fetch(): {url}: {failure}"))?;
+            cached.set(response.extensions().get::<cache::Outcome>().copied());
+            Ok(response.map(|body| Box::pin(body) as Body))
+        }
+        .boxed_local()
+    }
+
+    fn call(&self, binding: &str, method: &str, argument: &str) -> Result<String, String> {
+        let value = match (self.function.bindings.get(binding), method) {
+            (None, "locate") => {
+                let address = argument.parse().map_err(|_| format!("locate(): {argument:?} is not an IP address"))?;
+                described(&self.state.locate(address))
+            }
+            (None, "nearest") => nearest(argument)?,
+            (Some(Binding::RateLimit(limiter)), "limit") => limited(&limiter.check(argument, self.state.millis())),
+            (Some(Binding::Cohort(cohorts)), "cookie") => cohorts.by_cookie(argument, Transport::Http),
+            (Some(Binding::Cohort(cohorts)), "key") => cohorts.by_key(argument),
+            (Some(Binding::Jwt { verifier, realm }), "verify") => match bearer(argument) {
+                None => verified(realm, Err(None)),
+                Some(token) => match verifier.attempt(token, unix_seconds()) {
+                    Attempt::Done(result) => verified(realm, result.map_err(Some)),
+                    Attempt::NeedsRefresh(_) => return Ok(String::new()),
+                },
+            },
+            _ => return Err(format!("there is no {binding}.{method}()")),
+        };
+        Ok(value.to_string())
+    }
+
+    fn call_async(
+        &self,
+        binding: String,
+        method: String,
+        argument: String,
+    ) -> LocalBoxFuture<'static, Result<String, String>> {
+        let Some((verifier, realm)) = self.jwt(&binding).filter(|_| method == "verify") else {
+            return async move { Err(format!("there is no {binding}.{method}()")) }.boxed_local();
+        };
+        let (verifier, realm, upstream) = (Arc::clone(verifier), realm.to_owned(), self.upstream.clone());
+        async move {
+            let Some(token) = bearer(&argument) else { return Ok(verified(&realm, Err(None)).to_string()) };
+            if let Attempt::NeedsRefresh(refresh) = verifier.attempt(token, unix_seconds()) {
+                let fetching = Arc::clone(&verifier);
+                // A task of its own: a client that goes away must not cancel what others wait for.
+                let task = isolate::spawn_local(async move {
+                    fetching.refresh(refresh, unix_seconds(), |url| key_set(upstream, url)).await
+                });
+                if let Ok(Err(error)) = task.await {
+                    tracing::warn!(%error, "key set not refreshed");
+                }
+            }
+            let result = verifier.verify(token, unix_seconds());
+            Ok(verified(&realm, result.map_err(Some)).to_string())
+        }
+        .boxed_local()
+    }
+
+    fn log(&self, level: u8, text: &str) {
+        let (function, pop, request_id) = (&self.function.label, &self.state.name, &self.request_id);
+        match level {
+            1 => tracing::debug!(target: "function", %pop, %function, %request_id, "{text}"),
+            2 => tracing::info!(target: "function", %pop, %function, %request_id, "{text}"),
+            3 => tracing::warn!(target: "function", %pop, %function, %request_id, "{text}"),
+            _ => tracing::error!(target: "function", %pop, %function, %request_id, "{text}"),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Fetches a JWK set, past the cache: the verifier keeps it, by its own rules.
+async fn key_set(upstream: Upstream, url: String) -> Result<Document<Vec<u8>>, String> {
+    let request = http::Request::get(&url).header("accept", "application/json").body(()).map_err(|e| e.to_string())?;
+    let response = upstream.direct(request.into_parts().0).await.map_err(|e| e.to_string())?;
+    if response.status() != http::StatusCode::OK {
+        return Err(format!("it answered {}", response.status()));
+    }
+    let directives = response.headers().get(http::header::CACHE_CONTROL).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let max_age = directives.split(',').filter_map(|d| d.trim().strip_prefix("max-age=")?.parse().ok()).next();
+    let limited = http_body_util::Limited::new(response.into_body(), MAX_JWKS_BYTES + 1);
+    let body = limited.collect().await.map_err(|e| e.to_string())?.to_bytes().to_vec();
+    Ok(Document { body, max_age: max_age.map(std::time::Duration::from_secs) })
+}

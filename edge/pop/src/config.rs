@@ -1,0 +1,63 @@
+//! What a PoP is told, and why it may refuse to start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use http::Uri;
+use ipnet::IpNet;
+
+/// Everything a PoP needs to know. The command line makes it; nothing below reads the environment.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name in headers, logs and reports, for instance `lhr`.
+    pub name: String,
+    /// City code, for its place on the map; unknown codes have none.
+    pub city: Option<String>,
+    /// Where clients come in. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The origin, `http://host:port`.
+    pub origin: Uri,
+    /// The control API, `http://host:port`.
+    pub control: Uri,
+    /// Its token.
+    pub token: String,
+    /// Folder for the last manifest and its bundles, so that a restart needs no origin.
+    pub data: PathBuf,
+    /// MaxMind-format database; without one the built-in country database serves.
+    pub geo: Option<PathBuf>,
+    /// Peers whose `X-Forwarded-For` and `X-Request-Id` are believed.
+    pub trust: Vec<IpNet>,
+    /// Addresses that `fetch()` may reach although they are not public.
+    pub allow_fetch: Vec<IpNet>,
+    /// Threads that answer requests; at least 1.
+    pub workers: usize,
+    /// Memory for cached responses, in bytes.
+    pub cache_bytes: u64,
+}
+
+/// Why a PoP does not start. Nothing runs then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("--listen {address}: {source}. Is another process using the port? Choose another one with --listen")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The data folder cannot be used.
+    #[error("--data {}: {source}", .path.display())]
+    Data {
+        /// The folder or file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The geolocation database cannot be read.
+    #[error("--geo: {0}")]
+    Geo(#[from] middleware::geo::GeoError),
+    /// The system gives no thread or no event queue.
+    #[error("a thread cannot be started: {0}")]
+    Thread(std::io::Error),
+}

@@ -1,0 +1,106 @@
+//! What can go wrong with a request, and the one place where it becomes a response.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use isolate::limits::Limit;
+
+/// Why a request got no answer of a function or the origin. The cases of the design's table of faults.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("the request has no host: send a Host header")]
+    NoHost,
+    #[error("the request target is not a path this server can route: {0}")]
+    Target(&'static str),
+    #[error("no function is deployed for host {0:?}: check the routes of your project files")]
+    UnknownHost(String),
+    #[error("no function is deployed for {0:?} on this host: check the routes of your project files")]
+    UnknownRoute(String),
+    #[error("the request body is larger than {0} bytes")]
+    RequestBody(u64),
+    #[error("the request has been through this PoP before (CDN-Loop): a function or the origin sends it back here")]
+    Loop,
+    #[error("this PoP has no manifest yet: the control API did not answer so far")]
+    NotReady,
+    #[error("this PoP is being stopped")]
+    Draining,
+    #[error("the version's bundle on this PoP is damaged and the control API did not give another: {0}")]
+    Bundle(String),
+    #[error(transparent)]
+    Function(#[from] isolate::Fault),
+    #[error(transparent)]
+    Origin(#[from] cache::OriginFailure),
+}
+
+impl Fault {
+    /// Stable name: error code, log field and metric label at once.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::NoHost | Self::Target(_) => "client/bad-request",
+            Self::UnknownHost(_) => "client/unknown-host",
+            Self::UnknownRoute(_) => "client/unknown-route",
+            Self::RequestBody(_) => Limit::RequestBody.row().code,
+            Self::Loop => "client/loop",
+            Self::NotReady => "overload/not-ready",
+            Self::Draining => "overload/draining",
+            Self::Bundle(_) => "origin/corrupt",
+            Self::Function(fault) => fault.code(),
+            Self::Origin(failure) => match failure.kind {
+                cache::FailureKind::TimedOut => "origin/timed-out",
+                cache::FailureKind::Corrupt => "origin/corrupt",
+                cache::FailureKind::Unreachable | cache::FailureKind::Abandoned => "origin/unreachable",
+            },
+        }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::NoHost | Self::Target(_) => StatusCode::BAD_REQUEST,
+            Self::UnknownHost(_) | Self::UnknownRoute(_) => StatusCode::NOT_FOUND,
+            Self::RequestBody(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::NotReady | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Bundle(_) => StatusCode::BAD_GATEWAY,
+            Self::Function(fault) => StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Origin(failure) if failure.kind == cache::FailureKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            Self::Origin(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// What the client may know. A function's own messages and addresses behind the PoP stay in the log.
+    fn safe_message(&self) -> String {
+        match self {
+            Self::Function(isolate::Fault::Limit { .. }) => "the function went over one of its limits".to_owned(),
+            Self::Function(_) => "the function failed".to_owned(),
+            Self::Origin(_) => "the origin gave no response".to_owned(),
+            Self::Bundle(_) => "the function's version is damaged on this PoP".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    /// 503 says "this PoP, try again": when.
+    fn retry_after(&self) -> Option<Duration> {
+        (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(1))
+    }
+
+    /// The response for the client (RFC 9457).
+    pub(crate) fn response(&self, request_id: &str) -> Response<Bytes> {
+        let problem = serde_json::json!({
+            "status": self.status().as_u16(),
+            "code": self.code(),
+            "message": self.safe_message(),
+            "request_id": request_id,
+        });
+        let mut response = Response::new(Bytes::from(format!("{problem}\n")));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert("x-skerry-error", HeaderValue::from_static(self.code()));
+        if let Some(after) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
+        }
+        response
+    }
+}

@@ -1,0 +1,106 @@
+//! Starting and stopping a PoP.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use isolate::{Platform, Watchdog};
+use origin::client::Control;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{Config, StartError};
+use crate::follow::Follower;
+use crate::shelf::Shelf;
+use crate::state::State;
+use crate::worker::work;
+
+/// Connections that the kernel holds for a listener until they are accepted.
+const BACKLOG: i32 = 1024;
+/// JavaScript may use about 1 MiB of stack; what calls it, and what it calls, needs room beyond.
+const STACK_BYTES: usize = 8 << 20;
+
+/// Runs a PoP until `shutdown` resolves, then drains it. Call it on the main thread: V8 starts here, before any other
+/// thread exists. `ready` gets the address once clients can connect.
+///
+/// # Errors
+/// [`StartError`], with nothing left running.
+pub fn run(
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<(), StartError> {
+    let platform = Platform::start();
+    let shelf = Shelf::open(&config.data)?;
+    let state = State::new(&config)?;
+    let listeners = listeners(config.listen, config.workers.max(1))
+        .map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let address = listeners[0].local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let watchdog = Watchdog::start().map_err(StartError::Thread)?;
+    let (stop, stopping) = watch::channel(false);
+    let control = Control::new(config.control.clone(), &config.token);
+
+    // Every thread tells when it has ended; the channel closes with the last.
+    let (ended, mut all_ended) = mpsc::channel::<()>(1);
+    let (follower_state, follower_watchdog) = (Arc::clone(&state), watchdog.clone());
+    let (recalled, wait_recalled) = std::sync::mpsc::channel();
+    thread("control", move |runtime| {
+        runtime.block_on(async move {
+            let mut follower = Follower::new(follower_state, control, shelf, platform, &follower_watchdog);
+            follower.recall().await;
+            let _ = recalled.send(());
+            follower.follow().await;
+        });
+    })?;
+    // What this PoP had before is live before the first client can ask for it.
+    let _ = wait_recalled.recv();
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let (state, watchdog, stopping, ended) = (Arc::clone(&state), watchdog.clone(), stopping.clone(), ended.clone());
+        thread(&format!("worker-{index}"), move |runtime| {
+            if let Err(error) = runtime.block_on(work(state, platform, watchdog, listener, stopping)) {
+                tracing::error!(%error, "a worker has ended");
+            }
+            drop(ended);
+        })?;
+    }
+    drop(ended);
+    ready(address);
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    runtime.block_on(async {
+        shutdown.await;
+        state.draining.store(true, Ordering::Relaxed);
+        let _ = stop.send(true);
+        let _ = all_ended.recv().await;
+    });
+    Ok(())
+}
+
+fn thread(name: &str, body: impl FnOnce(tokio::runtime::Runtime) + Send + 'static) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || body(runtime))
+        .map(drop)
+        .map_err(StartError::Thread)
+}
+
+/// One listener for each worker on the same port: the kernel spreads connections, and no thread hands them on.
+fn listeners(address: SocketAddr, count: usize) -> std::io::Result<Vec<TcpListener>> {
+    // Sharing a port works between processes, too. A first socket that does not share finds out whether it is free.
+    let probe = bind(address, false)?;
+    let address = probe.local_addr()?;
+    drop(probe);
+    (0..count).map(|_| bind(address, true)).collect()
+}
+
+fn bind(address: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,273 @@
+//! The way of a request through a PoP, top to bottom: check its head, route it, run the function in a leased isolate
+//! (whose `fetch()` goes through the cache to the origin), finish. `finish` always runs.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use isolate::limits::Limit;
+use isolate::{Body, BoxError, Failure};
+use origin::bundle::OnFailure;
+
+use crate::capabilities;
+use crate::fault::Fault;
+use crate::function::Function;
+use crate::head;
+use crate::outcome::{ClientBody, Record};
+use crate::routes::{Found, Live};
+use crate::upstream::Target;
+use crate::worker::Worker;
+
+/// Answers one request. Nothing that happens on the way leaves the client without a response.
+pub(crate) async fn serve(worker: &Worker, peer: IpAddr, request: Request<Incoming>) -> Response<ClientBody> {
+    let (head, body) = request.into_parts();
+    let trusted = worker.state.trusts(peer);
+    let mut record = Record::new(request_id(&head.headers, trusted));
+    let method = head.method.clone();
+    let path = head.uri.path().to_owned();
+    let answered = answer(worker, peer, trusted, head, body, &mut record).await;
+    finish(worker, &method, &path, record, answered)
+}
+
+async fn answer(
+    worker: &Worker,
+    peer: IpAddr,
+    trusted: bool,
+    mut head: Parts,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<Response<ClientBody>, Fault> {
+    if head.uri.path() == crate::HEALTH_PATH {
+        return health(worker);
+    }
+    let authority = head::authority(&head.uri, &head.headers).ok_or(Fault::NoHost)?;
+    if !head.uri.path().starts_with('/') {
+        return Err(Fault::Target("it is not a path"));
+    }
+    if head::has_looped(&head.headers, &worker.state.cdn_id) {
+        return Err(Fault::Loop);
+    }
+    let function = route(worker, head::host(&authority), head.uri.path())?;
+    record.function = Some(function.label.clone());
+    record.routed = Some(record.began.elapsed());
+
+    let body = limited_body(&function, body)?;
+    let forwarded = head.headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok());
+    let trust: &[_] = if trusted { &worker.state.trust } else { &[] };
+    let client = middleware::client_addr::client_address(peer, forwarded, trust);
+    prepare(&mut head, &authority, client, &record.request_id)?;
+    if function.has_handler {
+        run(worker, function, client, authority, head, body, record).await
+    } else {
+        from_origin(worker, head, Box::pin(body), record).await
+    }
+}
+
+fn health(worker: &Worker) -> Result<Response<ClientBody>, Fault> {
+    ready(worker)?;
+    Ok(Response::new(ClientBody::full(Bytes::from_static(b"ok\n"))))
+}
+
+fn ready(worker: &Worker) -> Result<(), Fault> {
+    if worker.state.draining.load(Ordering::Relaxed) {
+        return Err(Fault::Draining);
+    }
+    if worker.state.routes.load().generation == 0 { Err(Fault::NotReady) } else { Ok(()) }
+}
+
+fn route(worker: &Worker, host: &str, path: &str) -> Result<Arc<Function>, Fault> {
+    let routes = worker.state.routes.load();
+    match routes.find(host, path) {
+        Found::Function(Live::Ready(function)) => Ok(Arc::clone(function)),
+        Found::Function(Live::Damaged(why)) => Err(Fault::Bundle(why.to_string())),
+        Found::UnknownHost | Found::UnknownPath if routes.generation == 0 => Err(Fault::NotReady),
+        Found::UnknownHost => Err(Fault::UnknownHost(host.to_owned())),
+        Found::UnknownPath => Err(Fault::UnknownRoute(path.to_owned())),
+    }
+}
+
+/// The request as the function and the origin shall see it: absolute target, no field of the connection, and the
+/// client's address from this PoP alone.
+fn prepare(head: &mut Parts, authority: &str, client: IpAddr, request_id: &str) -> Result<(), Fault> {
+    head::remove_hop_by_hop(&mut head.headers);
+    let path = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    head.uri = Uri::builder()
+        .scheme("http")
+        .authority(authority)
+        .path_and_query(path)
+        .build()
+        .map_err(|_| Fault::Target("it does not make a URL"))?;
+    for (name, value) in [("cf-connecting-ip", client.to_string()), ("x-forwarded-for", client.to_string())] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            head.headers.insert(name, value);
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(authority) {
+        head.headers.insert(header::HOST, value);
+    }
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        head.headers.insert("x-request-id", value);
+    }
+    Ok(())
+}
+
+async fn run(
+    worker: &Worker,
+    function: Arc<Function>,
+    client: IpAddr,
+    authority: String,
+    head: Parts,
+    body: Limited,
+    record: &mut Record,
+) -> Result<Response<ClientBody>, Fault> {
+    let cached = Rc::new(Cell::new(None));
+    let capabilities = Rc::new(capabilities::Request {
+        state: Arc::clone(&worker.state),
+        upstream: worker.upstream.clone(),
+        function: Arc::clone(&function),
+        client,
+        authority,
+        request_id: record.request_id.clone(),
+        waited: Arc::clone(&record.waited),
+        cached: Rc::clone(&cached),
+        http: version(head.version),
+    });
+    // Only a request without a body can be sent once more, to the origin, when the function fails.
+    let again = body.is_end_stream().then(|| head.clone());
+    let over = Arc::clone(&body.over);
+    let limit = body.limit;
+    let url = head.uri.to_string();
+    let request = Request::from_parts(head, Box::pin(body) as Body);
+    let invoked = worker.isolates.invoke(&function.program, request, url, capabilities).await;
+    record.timing = Some(invoked.timing);
+    record.cached = cached.get();
+    match invoked.result {
+        Ok(response) => Ok(response.map(ClientBody)),
+        Err(_) if over.load(Ordering::Relaxed) => Err(Fault::RequestBody(limit)),
+        Err(Failure { fault, pass_through }) => {
+            let (function_label, request_id) = (&function.label, &record.request_id);
+            tracing::error!(target: "function", pop = %worker.state.name, function = %function_label, %request_id, code = fault.code(), "{fault}");
+            match again {
+                Some(head) if pass_through || function.on_failure == OnFailure::Origin => {
+                    from_origin(worker, head, empty(), record).await
+                }
+                _ => Err(fault.into()),
+            }
+        }
+    }
+}
+
+async fn from_origin(worker: &Worker, head: Parts, body: Body, record: &mut Record) -> Result<Response<ClientBody>, Fault> {
+    let response = worker.upstream.fetch(Target::Origin, head, body, &record.waited).await?;
+    record.cached = response.extensions().get::<cache::Outcome>().copied();
+    Ok(response.map(|body| ClientBody(Box::pin(body))))
+}
+
+/// Makes a response of whatever happened, and notes it.
+fn finish(
+    worker: &Worker,
+    method: &Method,
+    path: &str,
+    record: Record,
+    answered: Result<Response<ClientBody>, Fault>,
+) -> Response<ClientBody> {
+    let (mut response, fault) = match answered {
+        Ok(response) => (response, None),
+        Err(fault) => (fault.response(&record.request_id).map(ClientBody::full), Some(fault)),
+    };
+    head::remove_hop_by_hop(response.headers_mut());
+    // The length is the body's to say: a field that a function wrote could disagree with it. A HEAD response is the
+    // exception, since its body is not there to be counted.
+    let bodyless = *method == Method::HEAD || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if !bodyless {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    } else if response.body().size_hint().exact().is_some_and(|length| length > 0) {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        response = response.map(ClientBody::head_only);
+    }
+    record.describe(&worker.state.name, &mut response);
+    let status = response.status().as_u16();
+    let (pop, function, request_id) = (&worker.state.name, record.function.as_deref().unwrap_or("-"), &record.request_id);
+    let millis = record.began.elapsed().as_secs_f64() * 1e3;
+    match fault {
+        Some(fault) if status >= 500 => {
+            tracing::error!(target: "access", %pop, %method, path, status, %function, %request_id, millis, code = fault.code(), "{fault}");
+        }
+        Some(fault) => tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, millis, code = fault.code()),
+        None => tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, millis),
+    }
+    response
+}
+
+fn request_id(headers: &HeaderMap, trusted: bool) -> String {
+    let given = headers.get("x-request-id").filter(|_| trusted).and_then(|value| value.to_str().ok());
+    let usable = |id: &&str| (8..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    given.filter(usable).map_or_else(|| format!("{:032x}", rand::random::<u128>()), str::to_owned)
+}
+
+const fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+fn empty() -> Body {
+    Box::pin(http_body_util::Empty::new().map_err(|never| match never {}))
+}
+
+/// A request body that ends with an error when it is longer than the function allows.
+struct Limited {
+    body: Incoming,
+    left: u64,
+    limit: u64,
+    over: Arc<std::sync::atomic::AtomicBool>,
+}
+
+fn limited_body(function: &Function, body: Incoming) -> Result<Limited, Fault> {
+    let limit = function.program.limits.get(Limit::RequestBody);
+    if body.size_hint().lower() > limit {
+        return Err(Fault::RequestBody(limit));
+    }
+    Ok(Limited { body, left: limit, limit, over: Arc::default() })
+}
+
+impl http_body::Body for Limited {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            match self.left.checked_sub(data.len() as u64) {
+                Some(left) => self.left = left,
+                None => {
+                    self.over.store(true, Ordering::Relaxed);
+                    return Poll::Ready(Some(Err(Fault::RequestBody(self.limit).into())));
+                }
+            }
+        }
+        Poll::Ready(frame.map(|result| result.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,202 @@
+//! Requests that leave the PoP: to the origin, or to any address that a function may reach, always through the cache.
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use cache::{FailureKind, OriginBody, OriginFailure};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http_body_util::BodyExt as _;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use crate::head;
+use crate::state::State;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const IDLE_CONNECTIONS: usize = 64;
+
+type Connector = HttpsConnector<HttpConnector<Guarded>>;
+
+/// One thread's connections to the outside.
+#[derive(Clone)]
+pub(crate) struct Upstream {
+    state: Arc<State>,
+    /// To the origin, wherever the operator put it.
+    origin: Pool<HttpConnector, OriginBody>,
+    /// To where functions want: public addresses, and those allowed.
+    outside: Pool<Connector, OriginBody>,
+}
+
+/// Time spent waiting for origins, in nanoseconds; shared with fills that outlive their request.
+pub(crate) type Waited = Arc<AtomicU64>;
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The origin that this PoP stands in front of.
+    Origin,
+    /// The host that its URL names.
+    Outside,
+}
+
+impl Upstream {
+    pub(crate) fn new(state: Arc<State>) -> Self {
+        let mut plain = HttpConnector::new();
+        plain.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        plain.set_nodelay(true);
+        let mut guarded = HttpConnector::new_with_resolver(Guarded(Arc::clone(&state)));
+        guarded.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        guarded.set_nodelay(true);
+        guarded.enforce_http(false);
+        let https = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_all_versions().wrap_connector(guarded);
+        Self { state, origin: pool().build(plain), outside: pool().build(https) }
+    }
+
+    /// Sends `head` with `body` through the cache. The request's URI is absolute: it is the cache's key.
+    pub(crate) async fn fetch(
+        &self,
+        target: Target,
+        head: Parts,
+        body: isolate::Body,
+        waited: &Waited,
+    ) -> Result<Response<cache::Body>, OriginFailure> {
+        let (upstream, waited) = (self.clone(), Arc::clone(waited));
+        cache::fetch(&self.state.cache, head, move |head| async move {
+            let began = Instant::now();
+            let sent = tokio::time::timeout(HEAD_TIMEOUT, upstream.send(target, head, body)).await;
+            waited.fetch_add(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            sent.unwrap_or_else(|_| Err(failure(FailureKind::TimedOut, "no response head within 30 s")))
+        })
+        .await
+    }
+
+    /// A request without body to an address that a function may reach, past the cache.
+    pub(crate) async fn direct(&self, head: Parts) -> Result<Response<OriginBody>, OriginFailure> {
+        let body = Box::pin(http_body_util::Empty::new().map_err(|never| match never {}));
+        let sent = tokio::time::timeout(HEAD_TIMEOUT, self.send(Target::Outside, head, body)).await;
+        sent.unwrap_or_else(|_| Err(failure(FailureKind::TimedOut, "no response head within 30 s")))
+    }
+
+    /// One request on the wire.
+    async fn send(&self, target: Target, mut head: Parts, body: isolate::Body) -> Result<Response<OriginBody>, OriginFailure> {
+        head::remove_hop_by_hop(&mut head.headers);
+        head::mark_loop(&mut head.headers, &self.state.cdn_id);
+        let authority = head.uri.authority().map(ToString::to_string).unwrap_or_default();
+        let host = HeaderValue::from_str(&authority).map_err(|e| failure(FailureKind::Unreachable, e))?;
+        head.headers.insert(header::HOST, host);
+        // The body tells its length itself; a field that disagrees would make framing ambiguous.
+        head.headers.remove(header::CONTENT_LENGTH);
+        head.version = Version::HTTP_11;
+        let sent = match target {
+            Target::Origin => {
+                head.uri = at(&self.state.origin, &head.uri).map_err(|e| failure(FailureKind::Unreachable, e))?;
+                self.origin.request(Request::from_parts(head, body.boxed_unsync())).await
+            }
+            Target::Outside => {
+                self.may_reach(&head.uri)?;
+                self.outside.request(Request::from_parts(head, body.boxed_unsync())).await
+            }
+        };
+        let mut response = sent.map_err(|error| failure(kind(&error), chain(&error)))?;
+        head::remove_hop_by_hop(response.headers_mut());
+        Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+    }
+
+    /// An address in a URL never meets the resolver, so it is judged here; names are judged by what they resolve to.
+    fn may_reach(&self, uri: &Uri) -> Result<(), OriginFailure> {
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        match host.parse::<IpAddr>() {
+            Ok(address) if !allowed(&self.state, address) => Err(failure(FailureKind::Unreachable, Refused(host.to_owned()))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn pool() -> hyper_util::client::legacy::Builder {
+    let mut pool = Pool::builder(TokioExecutor::new());
+    pool.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIMEOUT).pool_max_idle_per_host(IDLE_CONNECTIONS);
+    pool
+}
+
+/// `uri`'s path and query at the host of `base`.
+fn at(base: &Uri, uri: &Uri) -> Result<Uri, http::Error> {
+    let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let scheme = base.scheme_str().unwrap_or("http");
+    let authority = base.authority().map_or("", http::uri::Authority::as_str);
+    Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build()
+}
+
+fn failure(kind: FailureKind, cause: impl Into<cache::BoxError>) -> OriginFailure {
+    OriginFailure::new(kind, cause)
+}
+
+fn kind(error: &hyper_util::client::legacy::Error) -> FailureKind {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            return FailureKind::Corrupt;
+        }
+        cause = error.source();
+    }
+    FailureKind::Unreachable
+}
+
+/// The whole story of an error in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is not a public address: start the PoP with --allow-fetch to let functions reach it")]
+struct Refused(String);
+
+/// Whether a function may reach an address. Loopback, private and link-local ones lead into the operator's network (and
+/// to cloud metadata), so they need leave.
+fn allowed(state: &State, address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    middleware::geo::is_public(address) || state.allow_fetch.iter().any(|net| net.contains(&address))
+}
+
+/// Resolves names, and leaves out the addresses that functions may not reach.
+#[derive(Clone)]
+pub(crate) struct Guarded(Arc<State>);
+
+impl tower_service::Service<Name> for Guarded {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let state = Arc::clone(&self.0);
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let reachable: Vec<_> = found.filter(|address| allowed(&state, address.ip())).collect();
+            if reachable.is_empty() {
+                let refused = Refused(name.as_str().to_owned());
+                return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, refused));
+            }
+            Ok(reachable.into_iter())
+        })
+    }
+}

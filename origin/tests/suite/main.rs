@@ -1,0 +1,8 @@
+//! The origin through real sockets: one binary, each test with an origin of its own on free ports.
+
+mod admin;
+mod conditional;
+mod harness;
+mod lifecycle;
+mod poll;
+mod ranges;
