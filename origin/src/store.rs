@@ -53,6 +53,7 @@ pub trait ObjectStore: std::fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::Range`] when `range` is empty or begins at or after the end;
+    /// [`StoreError::Precondition`] when the object was replaced while its range was looked up;
     /// [`StoreError::Corrupt`]; [`StoreError::Denied`] or [`StoreError::Unavailable`].
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Object, StoreError>;
 

@@ -1,1 +1,10 @@
-//! The harness and the one suite binary.
+//! Starts the real thing in one line: `Fleet::start()` is `skerry up` on free ports, in a folder of its own.
+//!
+//! Everything here panics when it fails: it is for tests and benches, which have nobody to report to but the reader.
+
+pub mod client;
+pub mod fleet;
+pub mod stub;
+
+pub use client::{Reply, get, send};
+pub use fleet::{Fleet, Options, eventually, skerry};

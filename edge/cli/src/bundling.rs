@@ -46,7 +46,7 @@ pub(crate) struct Built {
     pub bundle: Bundle,
     /// The bytes of every asset, once for each digest, in the order of digests.
     pub assets: Vec<(Digest, PathBuf)>,
-    /// What works but is probably not meant.
+    /// What works but is probably not meant; what the project file says has its own, [`Project::warnings`].
     pub warnings: Vec<SourceError>,
 }
 
@@ -56,8 +56,7 @@ pub(crate) struct Built {
 /// Every syntax error, every import that cannot be resolved, every static file that cannot be published, or a bundle
 /// larger than [`MAX_BUNDLE_BYTES`], in the order they are met; at most 100.
 pub(crate) fn bundle(project: &Project) -> Result<Built, BuildErrors> {
-    let mut warnings = project.warnings.clone();
-    let mut errors = Vec::new();
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     let modules = match &project.main {
         Some(main) => compile(project, main, &mut errors, &mut warnings),
         None => BTreeMap::new(),

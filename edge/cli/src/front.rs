@@ -29,6 +29,7 @@ use middleware::geo::{distance_km, round_trip};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::alarm::Alarm;
 use forward::{Body, Failure, Upload};
 use health::Health;
 
@@ -95,6 +96,7 @@ pub(crate) struct Config {
 pub(crate) struct Front {
     config: Config,
     health: Health,
+    alarm: Alarm,
     client: Client<HttpConnector, Upload>,
 }
 
@@ -105,8 +107,9 @@ impl std::fmt::Debug for Front {
 }
 
 impl Front {
-    /// A front door to the PoPs of `config`, all taken for healthy until they prove otherwise.
-    pub(crate) fn new(config: Config) -> Self {
+    /// A front door to the PoPs of `config`, all taken for healthy until they prove otherwise. `alarm` keeps the time of
+    /// the round trips.
+    pub(crate) fn new(config: Config, alarm: Alarm) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
@@ -116,7 +119,7 @@ impl Front {
             .pool_max_idle_per_host(256)
             .build(connector);
         let health = Health::new(config.backends.len());
-        Self { config, health, client }
+        Self { config, health, alarm, client }
     }
 
     /// Serves `listener` until `shutdown` resolves, then finishes what is under way within [`DRAIN_TIMEOUT`].
@@ -222,18 +225,12 @@ impl Front {
         upload: &Upload,
         one_way: Duration,
     ) -> Result<Response<Body>, Failure> {
-        pause(one_way).await;
+        self.alarm.sleep(one_way).await;
         let request = forward::to(backend.address, head, upload.again());
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.client.request(request)).await;
         let response = answer.map_err(|_| Failure::TimedOut)?.map_err(|error| Failure::of(&error))?;
-        pause(one_way).await;
+        self.alarm.sleep(one_way).await;
         Ok(response.map(forward::download))
-    }
-}
-
-async fn pause(time: Duration) {
-    if !time.is_zero() {
-        tokio::time::sleep(time).await;
     }
 }
 

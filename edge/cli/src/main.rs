@@ -5,6 +5,7 @@
 //! give it a front door and distances, [`bench`] measures it.
 
 mod access;
+mod alarm;
 mod bench;
 mod bundling;
 mod commands;

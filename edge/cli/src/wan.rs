@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,7 +18,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep_until};
+
+use crate::alarm::{Alarm, Until};
 
 /// Most connections a link carries at once; further ones wait in the listen queue.
 pub(crate) const MAX_CONNECTIONS: usize = 4096;
@@ -43,14 +44,14 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Opens a link to `target`, `round_trip` long, on a free loopback port.
+    /// Opens a link to `target`, `round_trip` long, on a free loopback port. `alarm` keeps its time.
     ///
     /// # Errors
     /// When no port can be bound.
-    pub(crate) async fn open(target: SocketAddr, round_trip: Duration) -> io::Result<Self> {
+    pub(crate) async fn open(alarm: &Alarm, target: SocketAddr, round_trip: Duration) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let task = tokio::spawn(accept(listener, target, round_trip));
+        let task = tokio::spawn(accept(listener, alarm.clone(), target, round_trip));
         Ok(Self { address, task })
     }
 
@@ -66,7 +67,7 @@ impl Drop for Link {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, round_trip: Duration) {
+async fn accept(listener: TcpListener, alarm: Alarm, target: SocketAddr, round_trip: Duration) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -75,9 +76,10 @@ async fn accept(listener: TcpListener, target: SocketAddr, round_trip: Duration)
         match listener.accept().await {
             Ok((client, _)) => {
                 let accepted = Instant::now();
+                let alarm = alarm.clone();
                 connections.spawn(async move {
                     let _permit = permit;
-                    carry(client, target, accepted, round_trip).await;
+                    carry(client, target, alarm, accepted, round_trip).await;
                 });
             }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -86,12 +88,12 @@ async fn accept(listener: TcpListener, target: SocketAddr, round_trip: Duration)
 }
 
 /// Carries one connection until both directions have ended or one is reset.
-async fn carry(mut client: TcpStream, target: SocketAddr, accepted: Instant, round_trip: Duration) {
+async fn carry(mut client: TcpStream, target: SocketAddr, alarm: Alarm, accepted: Instant, round_trip: Duration) {
     let one_way = round_trip / 2;
-    sleep_until(accepted + one_way).await;
+    alarm.until(accepted + one_way).await;
     let Ok(mut server) = TcpStream::connect(target).await else {
         // The refusal needs the way back, then it is the reset that a client of a dead server sees.
-        sleep_until(accepted + round_trip).await;
+        alarm.until(accepted + round_trip).await;
         reset(&client);
         return;
     };
@@ -99,8 +101,8 @@ async fn carry(mut client: TcpStream, target: SocketAddr, accepted: Instant, rou
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_in, client_out) = client.split();
     let (server_in, server_out) = server.split();
-    let there = Pump { earliest: accepted + round_trip, one_way, line: Line::default() };
-    let back = Pump { earliest: accepted, one_way, line: Line::default() };
+    let pump = |earliest| Pump { earliest, one_way, due: alarm.until(accepted), line: Line::default() };
+    let (there, back) = (pump(accepted + round_trip), pump(accepted));
     let ended = tokio::try_join!(there.run(client_in, server_out), back.run(server_in, client_out));
     if ended.is_err() {
         reset(&client);
@@ -118,6 +120,8 @@ struct Pump {
     /// No byte counts as sent before this.
     earliest: Instant,
     one_way: Duration,
+    /// Waits for the first item of the line.
+    due: Until,
     line: Line,
 }
 
@@ -169,9 +173,11 @@ impl Pump {
         let mut reading = true;
         let mut buffer = BytesMut::new();
         loop {
-            let now = Instant::now();
             let due = self.line.queue.front().map(|(due, _)| *due);
-            let ready = due.is_some_and(|due| due <= now);
+            let ready = due.is_some_and(|due| due <= Instant::now());
+            if let Some(due) = due {
+                self.due.reset(due);
+            }
             if ready {
                 match self.line.queue.front() {
                     Some((_, Item::End)) => return to.shutdown().await,
@@ -191,7 +197,7 @@ impl Pump {
                     reading = matches!(item, Item::Bytes(_));
                     self.line.push(sent + self.one_way, item);
                 }
-                () = sleep_until(due.unwrap_or(now)), if due.is_some() && !ready => {}
+                () = &mut self.due, if due.is_some() && !ready => {}
                 writable = to.writable(), if ready => {
                     if let Err(error) = writable.and_then(|()| self.write(&to)) {
                         // The receiver is gone; the sender hears of it one way later.
@@ -221,7 +227,7 @@ mod tests {
 
     async fn pair(round_trip: Duration) -> (Link, TcpStream, TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let link = Link::open(listener.local_addr().unwrap(), round_trip).await.unwrap();
+        let link = Link::open(&Alarm::start().unwrap(), listener.local_addr().unwrap(), round_trip).await.unwrap();
         let client = TcpStream::connect(link.address()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
         (link, client, server)
@@ -302,7 +308,7 @@ mod tests {
     #[tokio::test]
     async fn a_target_that_refuses_resets_the_client() {
         let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
-        let link = Link::open(closed, Duration::from_millis(4)).await.unwrap();
+        let link = Link::open(&Alarm::start().unwrap(), closed, Duration::from_millis(4)).await.unwrap();
         let mut client = TcpStream::connect(link.address()).await.unwrap();
         let error = client.read(&mut [0; 1]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);

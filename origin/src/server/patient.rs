@@ -78,3 +78,43 @@ impl AsyncWrite for Patient {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_silent_client_is_given_up() {
+        let (_client, server) = pair().await;
+        let mut patient = Patient::new(server, Duration::from_millis(20));
+        let error = patient.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_reads_is_given_up() {
+        let (_client, server) = pair().await;
+        let mut patient = Patient::new(server, Duration::from_millis(20));
+        let error = patient.write_all(&vec![0; 64 << 20]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_both_ways() {
+        let (mut client, server) = pair().await;
+        let mut patient = Patient::new(server, Duration::from_secs(60));
+        client.write_u8(7).await.unwrap();
+        assert_eq!(patient.read_u8().await.unwrap(), 7);
+        patient.write_u8(8).await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), 8);
+    }
+}

@@ -16,7 +16,7 @@ pub(crate) struct Problem {
     /// For people; safe to show to a client.
     pub(crate) message: String,
     /// A header the status asks for.
-    pub(crate) header: Option<(HeaderName, HeaderValue)>,
+    pub(crate) header: Option<Box<(HeaderName, HeaderValue)>>,
     /// What the log gets besides.
     pub(crate) source: Option<BoxError>,
 }
@@ -68,7 +68,7 @@ impl Problem {
     }
 
     pub(crate) fn with(self, name: HeaderName, value: HeaderValue) -> Self {
-        Self { header: Some((name, value)), ..self }
+        Self { header: Some(Box::new((name, value))), ..self }
     }
 }
 

@@ -62,7 +62,7 @@ pub(crate) fn problem(problem: &Problem, request_id: &str) -> Response<ResponseB
         "status": status.as_u16(), "code": code, "message": message, "request_id": request_id
     });
     let mut response = typed(*status, "application/problem+json", fields.to_string().into_bytes());
-    if let Some((name, value)) = header {
+    if let Some((name, value)) = header.as_deref() {
         response.headers_mut().insert(name, value.clone());
     }
     response

@@ -134,12 +134,13 @@ impl Origin {
     }
 }
 
-/// Sends bytes as they are and reads until the other side closes.
+/// Sends bytes as they are and nothing after them, and reads until the other side closes.
 pub(crate) async fn raw(address: std::net::SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
-    stream.write_all(request).await.expect("the request is taken");
     let mut answer = Vec::new();
     // The other side may reset a connection whose rest it does not want to read.
+    let _ = stream.write_all(request).await;
+    let _ = stream.shutdown().await;
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
 }

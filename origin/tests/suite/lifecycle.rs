@@ -10,7 +10,6 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use origin::server::{Config, StartError, StoreConfig};
 use origin::store::Attributes;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{Origin, clock, name, raw};
@@ -148,11 +147,7 @@ async fn invalid_or_oversized_requests_are_refused() {
         "\r\n\r\nGET",
         "GET / HTTP/1.1\r\na b: c\r\n\r\n",
     ] {
-        let mut stream = TcpStream::connect(origin.bound.listen).await.expect("a connection");
-        stream.write_all(junk.as_bytes()).await.expect("it is taken");
-        stream.shutdown().await.expect("a half-closed connection");
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer).await;
+        let answer = raw(origin.bound.listen, junk.as_bytes()).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{junk:?}: {answer}");
     }
     assert_eq!(origin.get("/", &[]).await.status, StatusCode::NOT_FOUND, "it still serves");

@@ -3,6 +3,8 @@
 mod admin;
 mod conditional;
 mod harness;
+mod kill;
 mod lifecycle;
+mod log;
 mod poll;
 mod ranges;

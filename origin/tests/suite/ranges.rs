@@ -117,7 +117,7 @@ async fn an_empty_object_has_no_ranges() {
 async fn a_large_object_streams_in_and_out() {
     let folder = tempfile::tempdir().expect("a folder");
     let origin = Origin::start_on(StoreConfig::Embedded(folder.path().to_owned())).await;
-    let chunk = Bytes::from((0..1_000_003_u32).map(|i| (i * 31 >> 4) as u8).collect::<Vec<_>>());
+    let chunk = Bytes::from((0..1_000_003_u32).map(|i| ((i * 31) >> 4) as u8).collect::<Vec<_>>());
     let count = 64;
     let size = (chunk.len() * count) as u64;
     let chunks = stream::iter(vec![chunk.clone(); count].into_iter().map(Ok));

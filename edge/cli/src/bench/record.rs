@@ -179,25 +179,37 @@ impl Latencies {
         }
     }
 
-    /// Counts in buckets of which every next is twice as wide: `(upper bound in ms, count)`, from the first bucket with
-    /// a request to the last, empty ones between them included.
-    pub(crate) fn buckets(&self) -> Vec<(f64, u64)> {
-        let mut buckets: Vec<(f64, u64)> = Vec::new();
+    /// Counts in [`Bucket`]s, from the first with a request to the last, empty ones between them included.
+    pub(crate) fn buckets(&self) -> Vec<Bucket> {
+        let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
         for value in self.0.iter_recorded() {
-            let upper = value.value_iterated_to().next_power_of_two() as f64 / 1000.0;
-            while buckets.last().is_some_and(|(last, _)| *last < upper) {
-                let next = buckets.last().map_or(upper, |(last, _)| last * 2.0);
-                buckets.push((next, 0));
-            }
-            if buckets.is_empty() {
-                buckets.push((upper, 0));
-            }
-            if let Some((_, count)) = buckets.last_mut() {
-                *count += value.count_since_last_iteration();
-            }
+            let index = (value.value_iterated_to() as f64).log2() * BUCKETS_PER_DOUBLING;
+            *counts.entry(index.ceil().max(0.0) as u32).or_default() += value.count_since_last_iteration();
         }
-        buckets
+        let (first, last) = (counts.keys().next().copied(), counts.keys().next_back().copied());
+        let all = first.zip(last).map(|(first, last)| first..=last);
+        let bucket = |index| Bucket {
+            index,
+            up_to_ms: (f64::from(index) / BUCKETS_PER_DOUBLING).exp2() / 1000.0,
+            count: counts.get(&index).copied().unwrap_or_default(),
+        };
+        all.into_iter().flatten().map(bucket).collect()
     }
+}
+
+/// Buckets until their bound has doubled.
+const BUCKETS_PER_DOUBLING: f64 = 2.0;
+
+/// One bar of a histogram whose buckets widen by the square root of two.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Bucket {
+    /// Which: the same number is the same bucket in every histogram.
+    #[serde(skip)]
+    pub index: u32,
+    /// Upper bound in milliseconds.
+    pub up_to_ms: f64,
+    /// Requests in it.
+    pub count: u64,
 }
 
 /// Everything measured at one target.
@@ -275,13 +287,14 @@ mod tests {
     }
 
     #[test]
-    fn buckets_double_and_leave_no_gap_and_lose_no_request() {
+    fn buckets_widen_evenly_and_leave_no_gap_and_lose_no_request() {
         let mut latencies = Latencies::default();
-        for us in [900, 1000, 1024, 1025, 16_000] {
+        for us in [900, 1000, 1024, 1030, 4000] {
             latencies.record(Duration::from_micros(us));
         }
-        let buckets = latencies.buckets();
-        assert_eq!(buckets, [(1.024, 3), (2.048, 1), (4.096, 0), (8.192, 0), (16.384, 1)]);
+        let buckets: Vec<_> =
+            latencies.buckets().iter().map(|b| (b.index, (b.up_to_ms * 1000.0) as u64, b.count)).collect();
+        assert_eq!(buckets, [(20, 1024, 3), (21, 1448, 1), (22, 2048, 0), (23, 2896, 0), (24, 4096, 1)]);
         assert!(Latencies::default().buckets().is_empty());
     }
 

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use super::record::{Record, Summary};
+use super::record::{Bucket, Record, Summary};
 use crate::table::{Align, Table};
 use crate::units::show_ms;
 
@@ -59,8 +59,8 @@ pub(crate) struct Measured {
     pub statuses: BTreeMap<u16, u64>,
     /// Requests without an answer, by cause.
     pub failures: BTreeMap<&'static str, u64>,
-    /// Upper bound in milliseconds and count of buckets that double.
-    pub buckets: Vec<(f64, u64)>,
+    /// All answers together, as a histogram.
+    pub buckets: Vec<Bucket>,
     /// Most requests under way at once.
     pub peak_in_flight: usize,
     /// How far the generator itself was behind at worst, in milliseconds.
@@ -190,9 +190,9 @@ impl Report {
 
     /// One line a bucket, one column of bars a target, all to the same scale.
     fn histogram(&self) -> String {
-        let bounds = || self.targets.iter().flat_map(|t| t.buckets.iter().map(|(upper, _)| *upper));
-        let (first, last) = (bounds().fold(f64::INFINITY, f64::min), bounds().fold(0.0, f64::max));
-        let most = self.targets.iter().flat_map(|t| t.buckets.iter().map(|(_, count)| *count)).max().unwrap_or(0);
+        let all = || self.targets.iter().flat_map(|target| &target.buckets);
+        let most = all().map(|bucket| bucket.count).max().unwrap_or(0);
+        let bounds: BTreeMap<u32, f64> = all().map(|bucket| (bucket.index, bucket.up_to_ms)).collect();
         let mut text = String::new();
         let _ = write!(text, "{:>12} ", "up to");
         for target in &self.targets {
@@ -200,11 +200,10 @@ impl Report {
         }
         text.truncate(text.trim_end().len());
         text.push('\n');
-        // Bounds double exactly, in floating point too, so every target's buckets are met.
-        for bound in std::iter::successors(Some(first), |bound| Some(bound * 2.0)).take_while(|bound| *bound <= last) {
-            let mut line = format!("{:>12} ", show_ms(bound));
+        for (index, up_to_ms) in bounds {
+            let mut line = format!("{:>12} ", show_ms(up_to_ms));
             for target in &self.targets {
-                let count = target.buckets.iter().find(|(upper, _)| *upper == bound).map_or(0, |(_, count)| *count);
+                let count = target.buckets.iter().find(|bucket| bucket.index == index).map_or(0, |bucket| bucket.count);
                 let cell = if count == 0 { String::new() } else { format!("{} {count}", bar(count, most)) };
                 let _ = write!(line, " {cell:<width$}", width = BAR + 8);
             }
@@ -229,8 +228,7 @@ mod tests {
     use std::time::Duration;
 
     fn measured(name: &str, class: Class, ms: u64, status: u16) -> Measured {
-        let mut record = Record::default();
-        record.scheduled = 1000;
+        let mut record = Record { scheduled: 1000, ..Record::default() };
         (0..1000).for_each(|i| record.answer(class, status, Duration::from_micros(ms * 1000 + i)));
         Measured::new(name.to_owned(), "X".to_owned(), "127.0.0.1:1".to_owned(), 1.0, &record)
     }

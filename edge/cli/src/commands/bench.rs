@@ -7,6 +7,7 @@ use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use middleware::geo::{self, round_trip};
 
+use crate::alarm::Alarm;
 use crate::bench::load::{self, Load, Target};
 use crate::bench::record::{Class, MAX_LATENCY};
 use crate::bench::report::{Measured, Report, gain};
@@ -167,9 +168,10 @@ impl Bench {
             (pop.name.as_str(), &pop.place, pop.address, pop_trip, None),
             ("origin", &fleet.origin.place, fleet.origin.address, origin_trip, Some(Class::Origin)),
         ];
+        let alarm = Alarm::start()?;
         let mut targets = Vec::new();
         for (name, place, address, trip, class) in ends {
-            let link = if distance { Some(Link::open(address, trip).await?) } else { None };
+            let link = if distance { Some(Link::open(&alarm, address, trip).await?) } else { None };
             let target = Target {
                 address: link.as_ref().map_or(address, Link::address),
                 host: address.to_string(),

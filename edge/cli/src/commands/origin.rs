@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn a_store_is_a_folder_memory_or_a_bucket() {
         let none = |_: &str| None;
-        assert!(matches!(store("x/y", none), Ok(StoreConfig::Embedded(path)) if path == PathBuf::from("x/y")));
+        assert!(matches!(store("x/y", none), Ok(StoreConfig::Embedded(path)) if path == *"x/y"));
         assert!(matches!(store("memory", none), Ok(StoreConfig::Memory)));
         assert!(matches!(store("gs://b", none), Err(Failure::Usage(_))));
         assert!(matches!(store("s3:///p", none), Err(Failure::Usage(text)) if text.contains("no bucket")));

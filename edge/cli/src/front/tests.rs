@@ -61,6 +61,10 @@ async fn run(name: &str, request: Request<Incoming>, runs: Arc<AtomicUsize>) -> 
     Ok(Response::builder().header("connection", "x-private").header("x-private", "1").body(Full::from(text)).unwrap())
 }
 
+fn alarm() -> Alarm {
+    Alarm::start().unwrap()
+}
+
 fn locate(address: IpAddr) -> Option<Spot> {
     let spot = |coordinates, label: &str| Some(Spot { coordinates, label: label.to_owned() });
     match address.to_string().as_str() {
@@ -80,7 +84,7 @@ async fn front(pops: &[(&str, SocketAddr, (f64, f64))]) -> SocketAddr {
         })
         .collect();
     let trust = vec!["127.0.0.0/8".parse().unwrap()];
-    let front = Arc::new(Front::new(Config { backends, locate: Box::new(locate), trust, hop: None }));
+    let front = Arc::new(Front::new(Config { backends, locate: Box::new(locate), trust, hop: None }, alarm()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(front.serve(listener, std::future::pending()));
@@ -184,7 +188,7 @@ async fn a_pop_that_comes_back_is_found_by_the_health_check() {
         trust: vec![],
         hop: None,
     };
-    let front = Arc::new(Front::new(config));
+    let front = Arc::new(Front::new(config, alarm()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let door = listener.local_addr().unwrap();
     tokio::spawn(Arc::clone(&front).serve(listener, std::future::pending()));
@@ -250,7 +254,7 @@ async fn distance_delays_an_answer_by_at_least_the_round_trip() {
     let lhr = StubPop::start("lhr").await;
     let backends = vec![Backend { name: "lhr".to_owned(), address: lhr.address, coordinates: LONDON }];
     let hop = Some(Duration::from_millis(60));
-    let front = Arc::new(Front::new(Config { backends, locate: Box::new(locate), trust: vec![], hop }));
+    let front = Arc::new(Front::new(Config { backends, locate: Box::new(locate), trust: vec![], hop }, alarm()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(front.serve(listener, std::future::pending()));
@@ -283,7 +287,7 @@ async fn closing_finishes_what_is_under_way() {
     let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = door.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = tokio::spawn(Arc::new(Front::new(config)).serve(door, async move {
+    let serving = tokio::spawn(Arc::new(Front::new(config, alarm())).serve(door, async move {
         let _ = stopped.await;
     }));
     let client = tokio::spawn(async move { ask(address, "GET / HTTP/1.1\r\nhost: h\r\n\r\n").await });

@@ -21,6 +21,7 @@ use super::plan::{Plan, PopPlan};
 use super::ports::Reserved;
 use super::supervise::{Backoff, Event, Member, Probe, until};
 use crate::access;
+use crate::alarm::Alarm;
 use crate::bundling::Built;
 use crate::deploy::{self, Expected, State};
 use crate::fleet::{self, Fleet, OriginNode, Place, PopNode};
@@ -91,7 +92,8 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Built]) -
     let pop_ports: Vec<Reserved> = reserved.collect();
     let token_file = lock.folder.join("admin.token");
     let token = access::keep_token(&token_file, rand::random)?;
-    let links = Links::open(&settings.plan).await?;
+    let alarm = Alarm::start()?;
+    let links = Links::open(&settings.plan, &alarm).await?;
     let program = std::env::current_exe()?;
     let mut fleet = describe(settings, lock, token_file, &links);
     let control = Control::new(format!("http://{}", fleet.admin).parse()?, &token);
@@ -119,7 +121,7 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Built]) -
     progress.say("waiting for the PoPs to take the functions up");
     await_pops(&control, &fleet, manifest.generation).await?;
     let live: Vec<banner::Live> = manifest.functions.into_iter().map(|(name, live)| (name, live.routes)).collect();
-    let front = Arc::new(Front::new(front_config(&settings.plan, database)?));
+    let front = Arc::new(Front::new(front_config(&settings.plan, database)?, alarm));
     let door = door.ok_or_else(|| Failure::Failed("there is no front door".to_owned()))?.listener;
     door.set_nonblocking(true)?;
     let door = TcpListener::from_std(door)?;
@@ -240,7 +242,7 @@ struct Links {
 }
 
 impl Links {
-    async fn open(plan: &Plan) -> Result<Self, Failure> {
+    async fn open(plan: &Plan, alarm: &Alarm) -> Result<Self, Failure> {
         let mut links = Self { all: Vec::new(), via: Vec::new() };
         for pop in &plan.pops {
             if plan.hop.is_none() {
@@ -249,7 +251,7 @@ impl Links {
             }
             let round_trip = plan.round_trip(pop);
             let (origin, control) =
-                (Link::open(plan.origin, round_trip).await?, Link::open(plan.admin, round_trip).await?);
+                (Link::open(alarm, plan.origin, round_trip).await?, Link::open(alarm, plan.admin, round_trip).await?);
             links.via.push((origin.address(), control.address()));
             links.all.extend([origin, control]);
         }
@@ -316,8 +318,13 @@ fn members(settings: &Settings, fleet: &Fleet, program: &Path, control: &Control
         Some(store) => arguments.extend(["--store".into(), store.into()]),
         None => arguments.extend(["--store".into(), fleet.state.join("origin").into_os_string()]),
     }
-    let origin =
-        member("the origin".to_owned(), arguments, &fleet.origin.log, fleet.admin, Probe::Manifest(control.clone()));
+    let origin = member(
+        "the origin".to_owned(),
+        arguments,
+        &fleet.origin.log,
+        fleet.admin,
+        Probe::Manifest(Box::new(control.clone())),
+    );
     let pops = fleet.pops.iter().map(|pop| {
         let mut arguments: Vec<OsString> = vec!["pop".into(), "--name".into(), text(&pop.name), "--city".into()];
         arguments.extend([text(&pop.place.code), "--listen".into(), text(&pop.address)]);

@@ -69,7 +69,7 @@ pub(crate) enum Probe {
     /// A PoP answers its health check, be it that it is not ready: before the first deploy there is nothing to serve.
     Health,
     /// The admin API says what is live.
-    Manifest(Control),
+    Manifest(Box<Control>),
 }
 
 /// What a supervisor has to tell.
@@ -250,7 +250,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let listener = tokio::net::TcpListener::bind(address).await.unwrap();
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 1024]).await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         });
         let seen = Mutex::new(Vec::new());

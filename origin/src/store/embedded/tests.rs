@@ -49,13 +49,13 @@ async fn what_was_put_is_there_after_opening_again() {
 async fn a_flipped_bit_anywhere_is_an_error_never_other_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    let content: Vec<u8> = (0..150_000_u32).map(|i| (i * 7 >> 3) as u8).collect();
+    let content: Vec<u8> = (0..150_000_u32).map(|i| ((i * 7) >> 3) as u8).collect();
     put(&store, "a", &content).await;
     let path = store.root.object(&key("a"));
     let whole = fs::read(&path).unwrap();
     // Every byte of the borders of blocks and of the trailer, and a sample of the rest.
     let block = (file::BLOCK_BYTES + 4) as usize;
-    let near = |i: usize| i % block < 6 || i % block > block - 3 || i + 400 > whole.len() || i % 1009 == 0;
+    let near = |i: usize| i % block < 6 || i % block > block - 3 || i + 400 > whole.len() || i.is_multiple_of(1009);
     for at in (0..whole.len()).filter(|i| near(*i)) {
         let mut damaged = whole.clone();
         damaged[at] ^= 1 << (at % 8);
@@ -79,7 +79,7 @@ async fn a_file_cut_or_grown_anywhere_is_an_error() {
     put(&store, "a", &[9; 140_000]).await;
     let path = store.root.object(&key("a"));
     let whole = fs::read(&path).unwrap();
-    for length in (0..whole.len()).filter(|i| i % 997 == 0 || i + 300 > whole.len()) {
+    for length in (0..whole.len()).filter(|i| i.is_multiple_of(997) || i + 300 > whole.len()) {
         fs::write(&path, &whole[..length]).unwrap();
         assert!(is_corrupt(&read(&store, "a", None).await.expect_err("it is torn")), "{length} bytes");
     }

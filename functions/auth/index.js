@@ -1,0 +1,19 @@
+// Lets only requests with a valid token through to the origin, and tells it whose they are.
+export default {
+  async fetch(request, env) {
+    const token = await env.AUTH.verify(request);
+    if (!token.ok) return token.response;
+
+    const url = new URL(request.url);
+    if (url.pathname === "/auth/profile") url.pathname = "/auth/profile.json";
+    const toOrigin = new Request(url, request);
+    toOrigin.headers.delete("authorization");
+    toOrigin.headers.set("x-skerry-subject", token.subject ?? "");
+
+    const answer = await fetch(toOrigin);
+    const response = new Response(answer.body, answer);
+    response.headers.set("x-skerry-subject", token.subject ?? "");
+    response.headers.set("cache-control", "private, no-store");
+    return response;
+  },
+};
