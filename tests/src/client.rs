@@ -42,7 +42,13 @@ pub async fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> R
 }
 
 /// Any request, over a connection of its own.
-pub async fn send(address: SocketAddr, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+pub async fn send(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Reply {
     try_send(address, method, path, headers, body).await.unwrap_or_else(|error| panic!("{address}{path}: {error}"))
 }
 
@@ -66,14 +72,21 @@ pub async fn try_send(
 /// A request over HTTP/2 with prior knowledge.
 pub async fn send_h2(address: SocketAddr, path: &str) -> Reply {
     let stream = tokio::net::TcpStream::connect(address).await.expect("the server listens");
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2 is spoken");
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .expect("HTTP/2 is spoken");
     tokio::spawn(connection);
     let request = Request::get(format!("http://{address}{path}")).body(Full::new(Bytes::new())).expect("a request");
     collect(sender.send_request(request).await.expect("a response")).await.expect("a whole body")
 }
 
-fn request(address: SocketAddr, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Request<Full<Bytes>> {
+fn request(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Request<Full<Bytes>> {
     let mut request = Request::builder().method(method).uri(path);
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
         request = request.header("host", address.to_string());

@@ -91,7 +91,10 @@ impl Fleet {
             }
             if read == 0 {
                 let _ = child.wait();
-                panic!("skerry up has ended:\n{text}{}", std::fs::read_to_string(folder.path().join("up.log")).unwrap_or_default());
+                panic!(
+                    "skerry up has ended:\n{text}{}",
+                    std::fs::read_to_string(folder.path().join("up.log")).unwrap_or_default()
+                );
             }
         };
         // Whatever it prints later must not fill the pipe.
@@ -179,7 +182,12 @@ impl Fleet {
 
     /// Runs a command of the CLI against this fleet.
     pub fn cli(&self, arguments: &[&str]) -> Output {
-        Command::new(skerry()).current_dir(self.folder.path()).args(arguments).stdin(Stdio::null()).output().expect("skerry runs")
+        Command::new(skerry())
+            .current_dir(self.folder.path())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("skerry runs")
     }
 
     /// Runs a command that must succeed; its standard output.
@@ -193,7 +201,11 @@ impl Fleet {
     /// Runs a command that must fail; its standard error.
     pub fn fails(&self, arguments: &[&str]) -> String {
         let output = self.cli(arguments);
-        assert!(!output.status.success(), "skerry {arguments:?} succeeded: {}", String::from_utf8_lossy(&output.stdout));
+        assert!(
+            !output.status.success(),
+            "skerry {arguments:?} succeeded: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
         String::from_utf8(output.stderr).expect("text")
     }
 
@@ -228,7 +240,8 @@ impl Drop for Fleet {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut log = String::new();
-            let _ = std::fs::File::open(self.folder.path().join("up.log")).and_then(|mut file| file.read_to_string(&mut log));
+            let _ = std::fs::File::open(self.folder.path().join("up.log"))
+                .and_then(|mut file| file.read_to_string(&mut log));
             eprintln!("--- up.log ---\n{log}");
             for name in ["origin", "lhr", "iad", "nrt"] {
                 if let Ok(log) = std::fs::read_to_string(self.state().join(format!("logs/{name}.log"))) {

@@ -33,7 +33,9 @@ impl Stub {
                     let response = answer(&request).map(|text| Full::new(Bytes::from(text)));
                     async move { Ok::<_, std::convert::Infallible>(response) }
                 });
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
             }
         });
         stub

@@ -124,7 +124,8 @@ fn flatten(headers: &http::HeaderMap) -> Vec<u8> {
 pub(crate) fn unflatten(flat: &str, headers: &mut http::HeaderMap) -> Result<(), String> {
     let mut parts = flat.split('\n');
     while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-        let parsed = http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("invalid header name {name:?}"))?;
+        let parsed =
+            http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("invalid header name {name:?}"))?;
         // JavaScript strings here hold one byte per character (Latin-1), as header values do.
         let bytes: Vec<u8> = value.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
         let value = http::HeaderValue::from_bytes(&bytes).map_err(|_| format!("invalid value of header {name:?}"))?;
@@ -283,7 +284,10 @@ async fn op_fetch(
                 _ => return Err(JsErrorBox::type_error("fetch(): the body was read already")),
             },
         };
-        let mut request = http::Request::builder().method(method.as_str()).uri(url.as_str()).body(body)
+        let mut request = http::Request::builder()
+            .method(method.as_str())
+            .uri(url.as_str())
+            .body(body)
             .map_err(|e| JsErrorBox::type_error(format!("fetch(): {method} {url}: {e}")))?;
         unflatten(&headers, request.headers_mut()).map_err(JsErrorBox::type_error)?;
         let invocation = held.invocations.get_mut(id).ok_or_else(gone)?;
@@ -298,7 +302,11 @@ async fn op_fetch(
         held.invocations.get_mut(id).ok_or_else(gone)?.capabilities.fetch(request, cf)
     };
     // Without a token the sender is dropped, which must not look like a cancellation.
-    let cancelled = async { if token == 0 || cancelled.await.is_err() { std::future::pending().await } };
+    let cancelled = async {
+        if token == 0 || cancelled.await.is_err() {
+            std::future::pending().await
+        }
+    };
     let result = tokio::select! {
         result = fetch => result.map_err(JsErrorBox::type_error),
         () = cancelled => Err(JsErrorBox::type_error("fetch(): aborted")),

@@ -25,8 +25,11 @@ pub trait Capabilities {
     fn cf(&self) -> String;
 
     /// `fetch()`: `cf` is the JSON of the call's `cf` option, or empty. The error is the message of the `TypeError`.
-    fn fetch(&self, request: http::Request<Body>, cf: String)
-    -> LocalBoxFuture<'static, Result<http::Response<Body>, String>>;
+    fn fetch(
+        &self,
+        request: http::Request<Body>,
+        cf: String,
+    ) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>>;
 
     /// A call of a binding on `env` (`binding` is its name; empty for `skerry:edge`). Arguments and result are text,
     /// by convention JSON; an empty result asks for [`Capabilities::call_async`] instead.

@@ -120,10 +120,7 @@ impl ModuleLoader for Loader {
         _kind: ResolutionKind,
     ) -> Result<ModuleSpecifier, ModuleLoaderError> {
         let outside = || {
-            JsErrorBox::type_error(format!(
-                "{} imports {specifier:?}, which is not in the bundle",
-                readable(referrer)
-            ))
+            JsErrorBox::type_error(format!("{} imports {specifier:?}, which is not in the bundle", readable(referrer)))
         };
         let url = if specifier == EDGE {
             ModuleSpecifier::parse(EDGE).map_err(JsErrorBox::from_err)?

@@ -92,27 +92,31 @@ impl Resident {
             Box::pin(runtime.mod_evaluate(id)) as Pin<Box<dyn Future<Output = Result<(), CoreError>>>>
         });
         spent += used;
-        let evaluated = tokio::time::timeout(self.program.limits.time(Limit::Wall), std::future::poll_fn(|cx| {
-            let left = budget.saturating_sub(spent);
-            let (polled, used) = self.segment(Limit::Startup, left, |runtime| {
-                let ticked = runtime.poll_event_loop(cx, PollEventLoopOptions::default());
-                match evaluation.as_mut().poll(cx) {
-                    Poll::Ready(result) => Poll::Ready(result.map_err(|error| describe(&self.program, &error))),
-                    Poll::Pending => match ticked {
-                        Poll::Ready(Err(error)) => Poll::Ready(Err(describe(&self.program, &error))),
-                        Poll::Ready(Ok(())) => {
-                            Poll::Ready(Err("its top level awaits something that can never happen".to_owned()))
-                        }
-                        Poll::Pending => Poll::Pending,
-                    },
-                }
-            });
-            spent += used;
-            if self.condemned.borrow().is_some() { Poll::Ready(Ok(())) } else { polled }
-        }));
+        let evaluated = tokio::time::timeout(
+            self.program.limits.time(Limit::Wall),
+            std::future::poll_fn(|cx| {
+                let left = budget.saturating_sub(spent);
+                let (polled, used) = self.segment(Limit::Startup, left, |runtime| {
+                    let ticked = runtime.poll_event_loop(cx, PollEventLoopOptions::default());
+                    match evaluation.as_mut().poll(cx) {
+                        Poll::Ready(result) => Poll::Ready(result.map_err(|error| describe(&self.program, &error))),
+                        Poll::Pending => match ticked {
+                            Poll::Ready(Err(error)) => Poll::Ready(Err(describe(&self.program, &error))),
+                            Poll::Ready(Ok(())) => {
+                                Poll::Ready(Err("its top level awaits something that can never happen".to_owned()))
+                            }
+                            Poll::Pending => Poll::Pending,
+                        },
+                    }
+                });
+                spent += used;
+                if self.condemned.borrow().is_some() { Poll::Ready(Ok(())) } else { polled }
+            }),
+        );
         let evaluated = evaluated.await.unwrap_or_else(|_| Err("its top level awaits for too long".to_owned()));
         self.or_condemned(evaluated)?;
-        let (connected, _) = self.segment(Limit::Startup, budget.saturating_sub(spent), |runtime| self.connect(runtime, id));
+        let (connected, _) =
+            self.segment(Limit::Startup, budget.saturating_sub(spent), |runtime| self.connect(runtime, id));
         self.or_condemned(connected)
     }
 
@@ -196,13 +200,17 @@ impl Resident {
         capabilities: Rc<dyn Capabilities>,
     ) -> Result<http::Response<ResponseBody>, Failure> {
         self.last_used.set(Instant::now());
-        let (live, mut answer) = self.admit(request, url, capabilities).map_err(|fault| Failure { fault, pass_through: false })?;
-        let ((), used) = self.segment(Limit::Cpu, self.limits().time(Limit::Cpu), |runtime| self.dispatch(runtime, live.id));
+        let (live, mut answer) =
+            self.admit(request, url, capabilities).map_err(|fault| Failure { fault, pass_through: false })?;
+        let ((), used) =
+            self.segment(Limit::Cpu, self.limits().time(Limit::Cpu), |runtime| self.dispatch(runtime, live.id));
         self.charge(used);
         let outcome = match answer.try_recv() {
             Ok(outcome) => {
                 // What goes on after the answer (a streamed body, waitUntil) needs the event loop.
-                if self.held(|held| held.invocations.get_mut(live.id).is_some_and(|i| i.waits > 0) || !held.writers.is_empty()) {
+                if self.held(|held| {
+                    held.invocations.get_mut(live.id).is_some_and(|i| i.waits > 0) || !held.writers.is_empty()
+                }) {
                     self.keep_looping();
                 }
                 Some(outcome)
@@ -219,9 +227,8 @@ impl Resident {
                 }
             }
         };
-        let (pass_through, broke) = self.held(|held| {
-            held.invocations.get_mut(live.id).map_or((false, None), |i| (i.pass_through, i.broke))
-        });
+        let (pass_through, broke) =
+            self.held(|held| held.invocations.get_mut(live.id).map_or((false, None), |i| (i.pass_through, i.broke)));
         self.conclude(outcome, broke, live).map_err(|fault| Failure { fault, pass_through })
     }
 
@@ -241,7 +248,8 @@ impl Resident {
             if held.invocations.len() as u64 >= limits.get(Limit::Concurrency) {
                 return None;
             }
-            let body = if http_body::Body::is_end_stream(&body) { 0 } else { held.bodies.insert(HeldBody::Ready(body))? };
+            let body =
+                if http_body::Body::is_end_stream(&body) { 0 } else { held.bodies.insert(HeldBody::Ready(body))? };
             held.invocations.insert(Invocation {
                 head,
                 url,
@@ -273,7 +281,12 @@ impl Resident {
     }
 
     /// Turns what the handler answered into a response whose body keeps the invocation alive.
-    fn conclude(&self, outcome: Option<Outcome>, broke: Option<Limit>, live: Live) -> Result<http::Response<ResponseBody>, Fault> {
+    fn conclude(
+        &self,
+        outcome: Option<Outcome>,
+        broke: Option<Limit>,
+        live: Live,
+    ) -> Result<http::Response<ResponseBody>, Fault> {
         let refused = self.blank.borrow().isolate.buffers.refused.swap(false, Ordering::Relaxed);
         let broke = broke.or(refused.then_some(Limit::Buffers));
         match outcome {
@@ -285,8 +298,8 @@ impl Resident {
             Some(Outcome::Invalid(message)) => Err(Fault::InvalidResponse(readable(&message))),
             Some(Outcome::Response { status, headers, body }) => {
                 let mut response = http::Response::new(());
-                *response.status_mut() =
-                    http::StatusCode::from_u16(status).map_err(|e| Fault::InvalidResponse(format!("status {status}: {e}")))?;
+                *response.status_mut() = http::StatusCode::from_u16(status)
+                    .map_err(|e| Fault::InvalidResponse(format!("status {status}: {e}")))?;
                 unflatten(&headers, response.headers_mut()).map_err(Fault::InvalidResponse)?;
                 let limit = self.limits().get(Limit::ResponseBody);
                 let body = body.unwrap_or_else(|| empty());
@@ -444,7 +457,13 @@ impl http_body::Body for Answered {
         {
             match self.left.checked_sub(data.len() as u64) {
                 Some(left) => self.left = left,
-                None => return Poll::Ready(Some(Err(format!("the response body is over its limit of {} bytes", self.limit).into()))),
+                None => {
+                    return Poll::Ready(Some(Err(format!(
+                        "the response body is over its limit of {} bytes",
+                        self.limit
+                    )
+                    .into())));
+                }
             }
         }
         Poll::Ready(frame)

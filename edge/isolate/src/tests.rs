@@ -14,8 +14,8 @@ use http_body_util::{BodyExt as _, Full};
 use crate::*;
 
 mod api;
-mod limits;
 mod lifecycle;
+mod limits;
 
 /// Threads that run V8 must descend from the one that started it, which libtest's do not: this one makes them.
 static ROOT: LazyLock<mpsc::Sender<Box<dyn FnOnce(Platform) + Send>>> = LazyLock::new(|| {
@@ -40,7 +40,9 @@ where
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let watchdog = Watchdog::start().unwrap();
-            runtime.block_on(async move { test(Worker::new(platform, &watchdog, Config { ready: 1, residents: 10 })).await });
+            runtime.block_on(async move {
+                test(Worker::new(platform, &watchdog, Config { ready: 1, residents: 10 })).await
+            });
         }));
         done.send(outcome).unwrap();
     };
@@ -61,7 +63,11 @@ impl Capabilities for Echo {
         r#"{"country":"JP"}"#.to_owned()
     }
 
-    fn fetch(&self, request: http::Request<Body>, _cf: String) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>> {
+    fn fetch(
+        &self,
+        request: http::Request<Body>,
+        _cf: String,
+    ) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>> {
         async move {
             let (head, body) = request.into_parts();
             if head.uri.path() == "/fail" {
@@ -133,8 +139,13 @@ fn handler_with(body: &str, changes: &[(&'static str, u64)]) -> Arc<Program> {
 }
 
 fn request(method: &str, path: &str, body: &str) -> http::Request<Body> {
-    http::Request::builder().method(method).uri(path).header("x-test", "yes").header("host", "example.com")
-        .body(full(body.to_owned())).unwrap()
+    http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("x-test", "yes")
+        .header("host", "example.com")
+        .body(full(body.to_owned()))
+        .unwrap()
 }
 
 struct Answer {
@@ -149,7 +160,8 @@ async fn ask(worker: &Worker, program: &Arc<Program>, request: http::Request<Bod
     let url = format!("http://example.com{}", request.uri());
     let invoked = worker.invoke(program, request, url, Rc::clone(&echo) as Rc<dyn Capabilities>).await;
     let (head, body) = invoked.result?.into_parts();
-    let body = body.collect().await.map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned()).map_err(|e| e.to_string());
+    let body =
+        body.collect().await.map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned()).map_err(|e| e.to_string());
     let log = echo.log.borrow().clone();
     Ok(Answer { status: head.status.as_u16(), headers: head.headers, body, log })
 }

@@ -51,9 +51,9 @@ impl Watchdog {
 
     /// The calling thread's slot.
     pub(crate) fn register(&self) -> Arc<Slot> {
-        let tid = std::fs::read_link("/proc/thread-self").ok().and_then(|path| {
-            Some(format!("/proc/self/task/{}/schedstat", path.file_name()?.to_str()?))
-        });
+        let tid = std::fs::read_link("/proc/thread-self")
+            .ok()
+            .and_then(|path| Some(format!("/proc/self/task/{}/schedstat", path.file_name()?.to_str()?)));
         let slot = Arc::new(Slot { schedstat: tid, running: Mutex::default() });
         let mut slots = lock(&self.0);
         slots.retain(|slot| slot.strong_count() > 0);

@@ -118,8 +118,7 @@ impl Worker {
     /// Gives up the isolates of every version that is not wanted any more, once they are idle. Those in use go on.
     pub fn retain(&self, wanted: impl Fn(&str) -> bool) {
         // Dropping an isolate runs no JavaScript, but it may take a millisecond: outside the borrow.
-        let gone: Vec<_> =
-            self.0.residents.borrow_mut().extract_if(|version, _| !wanted(version)).collect();
+        let gone: Vec<_> = self.0.residents.borrow_mut().extract_if(|version, _| !wanted(version)).collect();
         drop(gone);
     }
 
@@ -192,7 +191,9 @@ impl Worker {
         while residents.len() > self.0.config.residents {
             let idle = residents.iter().filter_map(|(version, entry)| Some((version, entry.get()?)));
             let idle = idle.filter(|(_, resident)| resident.in_flight() == 0);
-            let Some(oldest) = idle.min_by_key(|(_, r)| r.last_used.get()).map(|(version, _)| version.clone()) else { return };
+            let Some(oldest) = idle.min_by_key(|(_, r)| r.last_used.get()).map(|(version, _)| version.clone()) else {
+                return;
+            };
             residents.remove(&oldest);
         }
     }

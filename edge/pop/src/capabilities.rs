@@ -88,8 +88,12 @@ struct Nearest {
 fn nearest(argument: &str) -> Result<Value, String> {
     let asked: Nearest = serde_json::from_str(argument)
         .map_err(|e| format!("nearestRegion() needs regions as {{ name: [latitude, longitude] }}: {e}"))?;
-    let place =
-        Location { country: asked.country, latitude: asked.latitude, longitude: asked.longitude, ..Location::default() };
+    let place = Location {
+        country: asked.country,
+        latitude: asked.latitude,
+        longitude: asked.longitude,
+        ..Location::default()
+    };
     let regions: Vec<_> = asked.regions.into_iter().collect();
     let found = middleware::geo::region_for(&place, &regions);
     // Where a client is not known to be anywhere, the first region serves it.
@@ -101,7 +105,11 @@ impl isolate::Capabilities for Request {
         self.place().to_string()
     }
 
-    fn fetch(&self, request: http::Request<Body>, _cf: String) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>> {
+    fn fetch(
+        &self,
+        request: http::Request<Body>,
+        _cf: String,
+    ) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>> {
         let own = request.uri().authority().is_some_and(|a| a.as_str().eq_ignore_ascii_case(&self.authority));
         let target = if own { Target::Origin } else { Target::Outside };
         let (mut head, body) = request.into_parts();

@@ -38,8 +38,7 @@ impl Follower {
         platform: isolate::Platform,
         watchdog: &Watchdog,
     ) -> Self {
-        let report =
-            PopReport { pop: state.name.clone(), generation: 0, applied_at_ms: 0, failed: BTreeMap::new() };
+        let report = PopReport { pop: state.name.clone(), generation: 0, applied_at_ms: 0, failed: BTreeMap::new() };
         let trial = isolate::Worker::new(platform, watchdog, isolate::Config { ready: 1, residents: 1 });
         Self { state, control, shelf, trial, report }
     }
@@ -94,9 +93,10 @@ impl Follower {
         let mut functions = Vec::new();
         let mut failed = BTreeMap::new();
         for (name, deployment) in &manifest.functions {
-            let known = before.live.get(name).filter(|(version, live)| {
-                *version == deployment.version && matches!(live, Live::Ready(_))
-            });
+            let known = before
+                .live
+                .get(name)
+                .filter(|(version, live)| *version == deployment.version && matches!(live, Live::Ready(_)));
             let live = match known {
                 Some((_, live)) => live.clone(),
                 None => match self.obtain(&deployment.version).await? {

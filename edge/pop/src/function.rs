@@ -49,7 +49,8 @@ fn program(bundle: Bundle, version: &Digest) -> Result<Program, String> {
 
 /// What the function's `env` holds, for the isolate.
 fn env(config: &FunctionConfig) -> String {
-    let vars = config.vars.iter().map(|(name, value)| serde_json::json!({ "name": name, "kind": "var", "value": value }));
+    let vars =
+        config.vars.iter().map(|(name, value)| serde_json::json!({ "name": name, "kind": "var", "value": value }));
     let named = |kind: &'static str| move |name: &String| serde_json::json!({ "name": name, "kind": kind });
     let limiters = config.ratelimits.iter().map(|b| &b.name).map(named("ratelimit"));
     let verifiers = config.jwt.iter().map(|b| &b.name).map(named("jwt"));

@@ -81,14 +81,16 @@ mod tests {
 
     #[test]
     fn fields_of_the_connection_are_removed_the_named_ones_too() {
-        let mut map = headers(&[("connection", "close, X-Secret"), ("x-secret", "1"), ("te", "trailers"), ("accept", "*/*")]);
+        let mut map =
+            headers(&[("connection", "close, X-Secret"), ("x-secret", "1"), ("te", "trailers"), ("accept", "*/*")]);
         remove_hop_by_hop(&mut map);
         assert_eq!(map.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
     }
 
     #[test]
     fn a_loop_is_seen_among_other_members() {
-        for (value, looped) in [("skerry-lhr", true), ("a, skerry-lhr;x=1", true), ("skerry-lhr2", false), ("", false)] {
+        for (value, looped) in [("skerry-lhr", true), ("a, skerry-lhr;x=1", true), ("skerry-lhr2", false), ("", false)]
+        {
             assert_eq!(has_looped(&headers(&[("cdn-loop", value)]), "skerry-lhr"), looped, "{value}");
         }
     }

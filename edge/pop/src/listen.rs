@@ -55,7 +55,8 @@ pub fn run(
     // What this PoP had before is live before the first client can ask for it.
     let _ = wait_recalled.recv();
     for (index, listener) in listeners.into_iter().enumerate() {
-        let (state, watchdog, stopping, ended) = (Arc::clone(&state), watchdog.clone(), stopping.clone(), ended.clone());
+        let (state, watchdog, stopping, ended) =
+            (Arc::clone(&state), watchdog.clone(), stopping.clone(), ended.clone());
         thread(&format!("worker-{index}"), move |runtime| {
             if let Err(error) = runtime.block_on(work(state, platform, watchdog, listener, stopping)) {
                 tracing::error!(%error, "a worker has ended");

@@ -167,7 +167,12 @@ async fn run(
     }
 }
 
-async fn from_origin(worker: &Worker, head: Parts, body: Body, record: &mut Record) -> Result<Response<ClientBody>, Fault> {
+async fn from_origin(
+    worker: &Worker,
+    head: Parts,
+    body: Body,
+    record: &mut Record,
+) -> Result<Response<ClientBody>, Fault> {
     let response = worker.upstream.fetch(Target::Origin, head, body, &record.waited).await?;
     record.cached = response.extensions().get::<cache::Outcome>().copied();
     Ok(response.map(|body| ClientBody(Box::pin(body))))
@@ -188,7 +193,8 @@ fn finish(
     head::remove_hop_by_hop(response.headers_mut());
     // The length is the body's to say: a field that a function wrote could disagree with it. A HEAD response is the
     // exception, since its body is not there to be counted.
-    let bodyless = *method == Method::HEAD || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let bodyless =
+        *method == Method::HEAD || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if !bodyless {
         response.headers_mut().remove(header::CONTENT_LENGTH);
     } else if response.body().size_hint().exact().is_some_and(|length| length > 0) {
@@ -197,13 +203,16 @@ fn finish(
     }
     record.describe(&worker.state.name, &mut response);
     let status = response.status().as_u16();
-    let (pop, function, request_id) = (&worker.state.name, record.function.as_deref().unwrap_or("-"), &record.request_id);
+    let (pop, function, request_id) =
+        (&worker.state.name, record.function.as_deref().unwrap_or("-"), &record.request_id);
     let millis = record.began.elapsed().as_secs_f64() * 1e3;
     match fault {
         Some(fault) if status >= 500 => {
             tracing::error!(target: "access", %pop, %method, path, status, %function, %request_id, millis, code = fault.code(), "{fault}");
         }
-        Some(fault) => tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, millis, code = fault.code()),
+        Some(fault) => {
+            tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, millis, code = fault.code())
+        }
         None => tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, millis),
     }
     response
@@ -211,7 +220,9 @@ fn finish(
 
 fn request_id(headers: &HeaderMap, trusted: bool) -> String {
     let given = headers.get("x-request-id").filter(|_| trusted).and_then(|value| value.to_str().ok());
-    let usable = |id: &&str| (8..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let usable = |id: &&str| {
+        (8..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
     given.filter(usable).map_or_else(|| format!("{:032x}", rand::random::<u128>()), str::to_owned)
 }
 

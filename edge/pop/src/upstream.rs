@@ -58,7 +58,11 @@ impl Upstream {
         guarded.set_connect_timeout(Some(CONNECT_TIMEOUT));
         guarded.set_nodelay(true);
         guarded.enforce_http(false);
-        let https = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_all_versions().wrap_connector(guarded);
+        let https = HttpsConnectorBuilder::new()
+            .with_webpki_roots()
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(guarded);
         Self { state, origin: pool().build(plain), outside: pool().build(https) }
     }
 
@@ -88,7 +92,12 @@ impl Upstream {
     }
 
     /// One request on the wire.
-    async fn send(&self, target: Target, mut head: Parts, body: isolate::Body) -> Result<Response<OriginBody>, OriginFailure> {
+    async fn send(
+        &self,
+        target: Target,
+        mut head: Parts,
+        body: isolate::Body,
+    ) -> Result<Response<OriginBody>, OriginFailure> {
         head::remove_hop_by_hop(&mut head.headers);
         head::mark_loop(&mut head.headers, &self.state.cdn_id);
         let authority = head.uri.authority().map(ToString::to_string).unwrap_or_default();
@@ -116,7 +125,9 @@ impl Upstream {
     fn may_reach(&self, uri: &Uri) -> Result<(), OriginFailure> {
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         match host.parse::<IpAddr>() {
-            Ok(address) if !allowed(&self.state, address) => Err(failure(FailureKind::Unreachable, Refused(host.to_owned()))),
+            Ok(address) if !allowed(&self.state, address) => {
+                Err(failure(FailureKind::Unreachable, Refused(host.to_owned())))
+            }
             _ => Ok(()),
         }
     }

@@ -87,7 +87,12 @@ fn connect(
         async move { Ok::<_, Infallible>(serve(&worker, peer.ip(), request).await) }
     });
     let mut builder = auto::Builder::new(Local);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES).max_headers(HEAD_FIELDS);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEAD_FIELDS);
     builder
         .http2()
         .timer(TokioTimer::new())

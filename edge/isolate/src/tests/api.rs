@@ -82,12 +82,30 @@ fn fetch_reaches_the_platform_and_its_answer_passes_through() {
             ("return fetch(request)", "GET http://example.com/path?q=1 "),
             ("return fetch(new Request('http://o/y', { method: 'POST', body: 'data' }))", "POST http://o/y data"),
             ("const r = await fetch('http://o/z'); return new Response(r.body, r)", "GET http://o/z "),
-            ("const r = await fetch('http://o/z'); return new Response((await r.text()).toUpperCase())", "GET HTTP://O/Z "),
-            ("const r = await fetch('http://o/redirect-to/there'); return new Response(r.url + r.redirected)", "http://o/theretrue"),
-            ("const r = await fetch('http://o/h', { headers: { a: 'b' } }); return new Response(r.headers.get('echo-a'))", "b"),
-            ("try { await fetch('http://o/fail') } catch (e) { return new Response(e.name + e.message) }", "TypeErrorthe origin is unreachable"),
-            ("try { await fetch('http://o/slow', { signal: AbortSignal.timeout(20) }) } catch (e) { return new Response(e.name) }", "TimeoutError"),
-            ("const s = new ReadableStream({ pull(c) { c.enqueue(new Uint8Array([65])); c.close() } }); return fetch('http://o/s', { method: 'PUT', body: s })", "PUT http://o/s A"),
+            (
+                "const r = await fetch('http://o/z'); return new Response((await r.text()).toUpperCase())",
+                "GET HTTP://O/Z ",
+            ),
+            (
+                "const r = await fetch('http://o/redirect-to/there'); return new Response(r.url + r.redirected)",
+                "http://o/theretrue",
+            ),
+            (
+                "const r = await fetch('http://o/h', { headers: { a: 'b' } }); return new Response(r.headers.get('echo-a'))",
+                "b",
+            ),
+            (
+                "try { await fetch('http://o/fail') } catch (e) { return new Response(e.name + e.message) }",
+                "TypeErrorthe origin is unreachable",
+            ),
+            (
+                "try { await fetch('http://o/slow', { signal: AbortSignal.timeout(20) }) } catch (e) { return new Response(e.name) }",
+                "TimeoutError",
+            ),
+            (
+                "const s = new ReadableStream({ pull(c) { c.enqueue(new Uint8Array([65])); c.close() } }); return fetch('http://o/s', { method: 'PUT', body: s })",
+                "PUT http://o/s A",
+            ),
         ] {
             assert_eq!(text(&worker, body).await, expected, "{body}");
         }
@@ -113,7 +131,8 @@ fn modules_import_each_other_and_the_built_in_one() {
 #[test]
 fn a_streamed_request_body_goes_through_untouched() {
     with_worker(|worker| async move {
-        let answer = ask(&worker, &handler("return new Response(request.body)"), request("POST", "/", "streamed")).await;
+        let answer =
+            ask(&worker, &handler("return new Response(request.body)"), request("POST", "/", "streamed")).await;
         assert_eq!(answer.unwrap().body.unwrap(), "streamed");
     });
 }
@@ -121,9 +140,12 @@ fn a_streamed_request_body_goes_through_untouched() {
 #[test]
 fn wait_until_goes_on_after_the_answer_and_logs_reach_the_platform() {
     with_worker(|worker| async move {
-        let program = handler("ctx.waitUntil((async () => { await new Promise(r => setTimeout(r, 20)); console.log('after', { a: 1 }) })()); return new Response('first')");
+        let program = handler(
+            "ctx.waitUntil((async () => { await new Promise(r => setTimeout(r, 20)); console.log('after', { a: 1 }) })()); return new Response('first')",
+        );
         let echo = Rc::new(Echo::default());
-        let invoked = worker.invoke(&program, request("GET", "/", ""), "http://e/".to_owned(), Rc::clone(&echo) as _).await;
+        let invoked =
+            worker.invoke(&program, request("GET", "/", ""), "http://e/".to_owned(), Rc::clone(&echo) as _).await;
         let body = invoked.result.map_err(|f| f.fault).unwrap().into_body().collect().await.unwrap().to_bytes();
         assert_eq!(body, "first");
         for _ in 0..200 {

@@ -55,7 +55,8 @@ fn deep_recursion_is_an_ordinary_error() {
 #[test]
 fn state_of_a_module_lives_as_long_as_its_isolate() {
     with_worker(|worker| async move {
-        let program = program_of(&[("index.js", "let n = 0; export default { fetch: () => new Response(String(++n)) }")], &[]);
+        let program =
+            program_of(&[("index.js", "let n = 0; export default { fetch: () => new Response(String(++n)) }")], &[]);
         for expected in ["1", "2", "3"] {
             assert_eq!(ask(&worker, &program, request("GET", "/", "")).await.unwrap().body.unwrap(), expected);
         }
@@ -67,9 +68,12 @@ fn state_of_a_module_lives_as_long_as_its_isolate() {
 #[test]
 fn requests_in_one_isolate_interleave() {
     with_worker(|worker| async move {
-        let program = handler("const ms = Number(new URL(request.url).pathname.slice(1)); await new Promise(r => setTimeout(r, ms)); return new Response(String(ms))");
+        let program = handler(
+            "const ms = Number(new URL(request.url).pathname.slice(1)); await new Promise(r => setTimeout(r, ms)); return new Response(String(ms))",
+        );
         let asked = [40, 5, 20].map(|ms| ask(&worker, &program, request("GET", &format!("/{ms}"), "")));
-        let bodies: Vec<_> = futures::future::join_all(asked).await.into_iter().map(|a| a.unwrap().body.unwrap()).collect();
+        let bodies: Vec<_> =
+            futures::future::join_all(asked).await.into_iter().map(|a| a.unwrap().body.unwrap()).collect();
         assert_eq!(bodies, ["40", "5", "20"]);
     });
 }
@@ -77,10 +81,16 @@ fn requests_in_one_isolate_interleave() {
 #[test]
 fn unhandled_rejections_and_throws_in_timers_are_logged_and_survived() {
     with_worker(|worker| async move {
-        let program = handler("Promise.reject(new Error('loose')); setTimeout(() => { throw new Error('timer') }, 1); await new Promise(r => setTimeout(r, 20)); return new Response('ok')");
+        let program = handler(
+            "Promise.reject(new Error('loose')); setTimeout(() => { throw new Error('timer') }, 1); await new Promise(r => setTimeout(r, 20)); return new Response('ok')",
+        );
         let answer = ask(&worker, &program, request("GET", "/", "")).await.unwrap();
         assert_eq!(answer.body.unwrap(), "ok");
-        assert!(answer.log.iter().any(|l| l.contains("loose")) && answer.log.iter().any(|l| l.contains("timer")), "{:?}", answer.log);
+        assert!(
+            answer.log.iter().any(|l| l.contains("loose")) && answer.log.iter().any(|l| l.contains("timer")),
+            "{:?}",
+            answer.log
+        );
     });
 }
 

@@ -10,9 +10,24 @@ fn breakers() -> Vec<(Limit, Arc<Program>)> {
         (Limit::Cpu, handler("return new Response(String(/^(a+)+$/.test('a'.repeat(40) + 'b')))")),
         (Limit::Startup, program_of(&[("index.js", "for (;;) {}; export default {}")], &[("startup_ms", 50)])),
         (Limit::Wall, handler_with("await fetch('http://o/slow')", &[("wall_ms", 50)])),
-        (Limit::Heap, handler_with("const a = []; for (;;) a.push(new Array(1000).fill(a.length))", &[("heap_bytes", 32 << 20), ("cpu_ms", 20_000)])),
-        (Limit::Heap, handler_with("let s = 'x'; for (;;) s = s + s.slice(1) + JSON.stringify({ s })", &[("heap_bytes", 32 << 20), ("cpu_ms", 20_000)])),
-        (Limit::Buffers, handler_with("const a = []; for (;;) a.push(new Uint8Array(1 << 20))", &[("buffer_bytes", 8 << 20)])),
+        (
+            Limit::Heap,
+            handler_with(
+                "const a = []; for (;;) a.push(new Array(1000).fill(a.length))",
+                &[("heap_bytes", 32 << 20), ("cpu_ms", 20_000)],
+            ),
+        ),
+        (
+            Limit::Heap,
+            handler_with(
+                "let s = 'x'; for (;;) s = s + s.slice(1) + JSON.stringify({ s })",
+                &[("heap_bytes", 32 << 20), ("cpu_ms", 20_000)],
+            ),
+        ),
+        (
+            Limit::Buffers,
+            handler_with("const a = []; for (;;) a.push(new Uint8Array(1 << 20))", &[("buffer_bytes", 8 << 20)]),
+        ),
         (Limit::Buffers, handler_with("return new Response(new Uint8Array(1 << 30))", &[("buffer_bytes", 8 << 20)])),
         (Limit::Subrequests, handler_with("for (;;) await fetch('http://o/')", &[("subrequests", 3)])),
         (Limit::ResponseBody, handler_with("return new Response('x'.repeat(2000))", &[("response_body_bytes", 1000)])),
@@ -60,7 +75,10 @@ fn a_streamed_response_over_its_limit_breaks_off() {
 #[test]
 fn requests_over_the_concurrency_of_a_function_are_turned_away() {
     with_worker(|worker| async move {
-        let program = handler_with("await new Promise(r => setTimeout(r, 100)); return new Response('done')", &[("concurrency", 2)]);
+        let program = handler_with(
+            "await new Promise(r => setTimeout(r, 100)); return new Response('done')",
+            &[("concurrency", 2)],
+        );
         let asked = (0..3).map(|_| ask(&worker, &program, request("GET", "/", "")));
         let answers = futures::future::join_all(asked).await;
         let refused: Vec<_> = answers.iter().filter_map(|a| a.as_ref().err()).map(|f| f.fault.code()).collect();
@@ -71,9 +89,13 @@ fn requests_over_the_concurrency_of_a_function_are_turned_away() {
 #[test]
 fn what_waits_after_the_answer_is_given_up_at_its_limit() {
     with_worker(|worker| async move {
-        let program = handler_with("ctx.waitUntil(new Promise(r => setTimeout(r, 60000))); return new Response('')", &[("wait_until_ms", 20)]);
+        let program = handler_with(
+            "ctx.waitUntil(new Promise(r => setTimeout(r, 60000))); return new Response('')",
+            &[("wait_until_ms", 20)],
+        );
         let echo = Rc::new(Echo::default());
-        let invoked = worker.invoke(&program, request("GET", "/", ""), "http://e/".to_owned(), Rc::clone(&echo) as _).await;
+        let invoked =
+            worker.invoke(&program, request("GET", "/", ""), "http://e/".to_owned(), Rc::clone(&echo) as _).await;
         drop(invoked);
         for _ in 0..200 {
             if !echo.log.borrow().is_empty() {
@@ -88,7 +110,10 @@ fn what_waits_after_the_answer_is_given_up_at_its_limit() {
 #[test]
 fn a_log_over_its_limit_is_cut_off() {
     with_worker(|worker| async move {
-        let program = handler_with("for (let i = 0; i < 100; i++) console.log('0123456789'); return new Response('')", &[("log_bytes", 35)]);
+        let program = handler_with(
+            "for (let i = 0; i < 100; i++) console.log('0123456789'); return new Response('')",
+            &[("log_bytes", 35)],
+        );
         assert_eq!(ask(&worker, &program, request("GET", "/", "")).await.unwrap().log.len(), 3);
     });
 }

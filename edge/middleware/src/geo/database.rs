@@ -177,9 +177,15 @@ pub fn is_public(address: IpAddr) -> bool {
         IpAddr::V6(v6) => {
             let [a, b, c, .., high, low] = v6.segments();
             let translated = (a, b) == (0x64, 0xff9b) || a == 0x2002;
-            let v4 = if a == 0x2002 { u32::from(b) << 16 | u32::from(c) } else { u32::from(high) << 16 | u32::from(low) };
+            let v4 =
+                if a == 0x2002 { u32::from(b) << 16 | u32::from(c) } else { u32::from(high) << 16 | u32::from(low) };
             let embedded = !translated || is_public(IpAddr::V4(v4.into()));
-            embedded && !(v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_multicast())
+            embedded
+                && !(v6.is_loopback()
+                    || v6.is_unspecified()
+                    || v6.is_unique_local()
+                    || v6.is_unicast_link_local()
+                    || v6.is_multicast())
         }
     }
 }

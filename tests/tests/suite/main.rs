@@ -1,0 +1,14 @@
+//! Skerry as its users meet it: real processes, sockets, the command line. One binary, a module for each subject.
+
+mod bad_input;
+mod cohort;
+mod crash;
+mod deploy;
+mod fleet;
+mod geo;
+mod hello;
+mod http;
+mod jwt;
+mod rate_limit;
+mod runtime;
+mod site;

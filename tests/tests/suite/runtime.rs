@@ -1,0 +1,111 @@
+use tests::fleet::function;
+use tests::stub::Stub;
+use tests::{Fleet, Options, get, send};
+
+#[tokio::test]
+async fn a_function_that_fails_is_told_apart_and_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, body) in [
+        ("fine", "return new Response('fine')"),
+        ("throws", "throw new Error('secret detail')"),
+        ("loops", "for (;;) {}"),
+        ("hoards", "const a = []; for (;;) a.push(new Array(1000).fill(a.length))"),
+        ("never", "await new Promise(() => {})"),
+        ("text", "return 'text'"),
+    ] {
+        let source = format!("export default {{ async fetch(request, env, ctx) {{ {body} }} }}");
+        function(
+            &folder.path().join(name),
+            r#""limits": { "heap_bytes": "32MiB", "cpu_ms": 3000 }"#,
+            &[("index.js", &source)],
+        );
+    }
+    let quick = "export default { async fetch() { for (;;) {} } }";
+    function(&folder.path().join("quick"), r#""limits": { "cpu_ms": 20 }"#, &[("index.js", quick)]);
+    let fleet = Fleet::of(folder.path());
+    let pop = fleet.pop("lhr");
+    for (path, status, code) in [
+        ("/throws", 500, "function/threw"),
+        ("/quick", 500, "limit/cpu"),
+        ("/hoards", 500, "limit/heap"),
+        ("/never", 500, "function/never-answered"),
+        ("/text", 500, "function/invalid-response"),
+    ] {
+        let reply = get(pop, path, &[]).await;
+        assert_eq!((reply.status, reply.header("x-skerry-error")), (status, code), "{path}: {}", reply.text());
+        assert!(!reply.text().contains("secret"), "a function's own words are for the log: {}", reply.text());
+        assert_eq!(get(pop, "/fine", &[]).await.text(), "fine", "after {path}");
+    }
+    let log = std::fs::read_to_string(fleet.state().join("logs/lhr.log")).unwrap();
+    assert!(log.contains("secret detail") && log.contains("index.js:1"), "{log}");
+}
+
+#[tokio::test]
+async fn a_failing_function_opens_to_the_origin_where_its_project_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, project, first) in [
+        ("open", r#""assets": { "directory": "public" }, "on_failure": "origin""#, ""),
+        ("asks", r#""assets": { "directory": "public" }"#, "ctx.passThroughOnException();"),
+        ("closed", r#""assets": { "directory": "public" }"#, ""),
+    ] {
+        let source = format!("export default {{ async fetch(request, env, ctx) {{ {first} throw new Error('x') }} }}");
+        let f = function(&folder.path().join(name), project, &[("index.js", &source)]);
+        std::fs::create_dir_all(f.join("public").join(name)).unwrap();
+        std::fs::write(f.join("public").join(name).join("page.txt"), "from the origin").unwrap();
+    }
+    let fleet = Fleet::of(folder.path());
+    for (path, status) in [("/open/page.txt", 200), ("/asks/page.txt", 200), ("/closed/page.txt", 500)] {
+        let reply = get(fleet.pop("lhr"), path, &[]).await;
+        assert_eq!(reply.status, status, "{path}: {}", reply.text());
+        assert_eq!(reply.text() == "from the origin", status == 200);
+    }
+}
+
+#[tokio::test]
+async fn functions_reach_public_addresses_and_those_allowed_and_no_other() {
+    let stub = Stub::start(|request| {
+        http::Response::new(format!("stub {} {:?}", request.uri(), request.headers().get("cdn-loop")))
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let source = "export default { async fetch(request) { try { return await fetch(new URL(request.url).searchParams.get('to')) } catch (e) { return new Response(e.message, { status: 418 }) } } }";
+    function(&folder.path().join("proxy"), "", &[("index.js", source)]);
+    let closed = Fleet::of(folder.path());
+    let port = stub.address.port();
+    for host in ["127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]", "0.0.0.0", "169.254.169.254"] {
+        let reply = get(closed.pop("lhr"), &format!("/proxy?to=http://{host}:{port}/x"), &[]).await;
+        assert!(
+            reply.status == 418 && reply.text().contains("not a public address"),
+            "{host}: {} {}",
+            reply.status,
+            reply.text()
+        );
+    }
+    assert_eq!(*stub.seen.lock().unwrap(), Vec::<String>::new());
+    let more = vec!["--allow-fetch".to_owned(), "127.0.0.1/32".to_owned()];
+    let open =
+        Fleet::with(&Options { functions: Some(folder.path().to_owned()), pops: "lhr=0", more, ..Options::default() });
+    let reply = get(open.pop("lhr"), &format!("/proxy?to=http://localhost:{port}/x?y=1"), &[]).await;
+    assert_eq!((reply.status, reply.text().as_str()), (200, r#"stub /x?y=1 Some("skerry-lhr")"#));
+    // A function that asks its own PoP for itself, by another name, meets its own mark.
+    let own = open.pop("lhr").port();
+    let reply =
+        get(open.pop("lhr"), &format!("/proxy?to=http://127.0.0.1:{own}/proxy"), &[("host", "other.example")]).await;
+    assert_eq!((reply.status, reply.header("x-skerry-error")), (508, "client/loop"));
+}
+
+#[tokio::test]
+async fn large_bodies_stream_both_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = "export default { async fetch(request) {
+      const upper = new TransformStream({ transform(chunk, c) { for (let i = 0; i < chunk.length; i++) chunk[i] -= 32; c.enqueue(chunk) } });
+      return request.url.endsWith('/upper') ? new Response(request.body.pipeThrough(upper)) : new Response(request.body);
+    } }";
+    function(&folder.path().join("s"), r#""limits": { "cpu_ms": 20000 }"#, &[("index.js", source)]);
+    let fleet = Fleet::of(folder.path());
+    let body = "abcdefghij".repeat(2_000_000);
+    let same = send(fleet.pop("lhr"), http::Method::POST, "/s/", &[], body.clone()).await;
+    assert!(same.status == 200 && same.body == body.as_bytes());
+    let upper = send(fleet.pop("lhr"), http::Method::POST, "/s/upper", &[], body[..1_000_000].to_owned()).await;
+    assert!(upper.status == 200 && upper.body == body[..1_000_000].to_uppercase().as_bytes(), "{}", upper.status);
+}
