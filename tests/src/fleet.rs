@@ -148,20 +148,20 @@ impl Fleet {
         serde_json::from_str(&text).expect("JSON")
     }
 
-    /// The process of a PoP, or of the origin.
-    pub fn pid(&self, name: &str) -> i32 {
+    /// The process of a PoP, or of the origin; `None` while it is down.
+    pub fn pid(&self, name: &str) -> Option<i32> {
         let json = self.current();
         let node = if name == "origin" {
             json["origin"].clone()
         } else {
             json["pops"].as_array().expect("PoPs").iter().find(|pop| pop["name"] == name).expect("a PoP").clone()
         };
-        i32::try_from(node["pid"].as_i64().expect("a process id")).expect("a process id")
+        node["pid"].as_i64().map(|pid| i32::try_from(pid).expect("a process id"))
     }
 
     /// Sends a signal to the process of a PoP or of the origin.
     pub fn signal(&self, name: &str, signal: Signal) {
-        let pid = Pid::from_raw(self.pid(name)).expect("a process id");
+        let pid = self.pid(name).and_then(Pid::from_raw).unwrap_or_else(|| panic!("{name} is down"));
         kill_process(pid, signal).expect("the process is there");
     }
 

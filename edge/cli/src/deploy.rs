@@ -200,9 +200,10 @@ impl Expected {
         Ok(heard.map(|pop| Self { name: pop.name, address: None }).collect())
     }
 
+    /// Whether it answers at all: one without a manifest yet says 503, and is about to have one.
     async fn is_up(&self) -> bool {
         match self.address {
-            Some(address) => health::check(address).await,
+            Some(address) => health::probe(address).await.is_some(),
             None => true,
         }
     }
@@ -220,10 +221,10 @@ pub(crate) async fn arrivals(
     generation: u64,
     since_ms: u64,
 ) -> Result<Vec<Arrival>, Failure> {
-    let up = join_all(expected.iter().map(Expected::is_up)).await;
     let deadline = Instant::now() + ARRIVAL_TIMEOUT;
     loop {
-        let seen = control.pops().await?;
+        let (up, seen) = tokio::join!(join_all(expected.iter().map(Expected::is_up)), control.pops());
+        let seen = seen?;
         let arrivals: Vec<Arrival> = expected
             .iter()
             .zip(&up)

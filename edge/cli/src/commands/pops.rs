@@ -85,7 +85,7 @@ async fn rows(access: &Access) -> Result<Vec<Row>, Failure> {
     let generation = control.manifest().await?.generation;
     let mut seen = control.pops().await?;
     let nodes = access.fleet.iter().flat_map(|fleet| &fleet.pops);
-    let known = nodes.map(async |node| (node, health::check(node.address).await));
+    let known = nodes.map(async |node| (node, health::probe(node.address).await.is_some()));
     let mut rows = Vec::new();
     for (node, up) in join_all(known).await {
         let at = seen.iter().position(|pop| pop.name == node.name);
