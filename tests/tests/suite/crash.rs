@@ -105,14 +105,12 @@ async fn a_damaged_bundle_on_disk_is_never_run_and_is_fetched_again() {
         })
     })
     .await;
-    fleet.command("origin").spawn().unwrap();
+    let mut again = fleet.command("origin").spawn().unwrap();
     eventually("it serves the true version", async || {
         try_send(pop, http::Method::GET, "/f", &[], "").await.is_ok_and(|reply| reply.text() == "intact")
     })
     .await;
-    let pids = std::process::Command::new("pkill")
-        .args(["-TERM", "-f", &format!("skerry origin.*{}", fleet.folder.path().display())])
-        .status();
-    drop(pids);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&again), Signal::TERM).unwrap();
+    again.wait().unwrap();
     assert_eq!(get(pop, "/f", &[]).await.text(), "intact");
 }
