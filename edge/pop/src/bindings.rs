@@ -11,6 +11,9 @@ use middleware::rate_limit::{Decision, Limiter};
 use origin::bundle::{CohortBinding, FunctionConfig, FunctionName, JwtBinding, JwtKeyMaterial, RateLimitBinding};
 use serde_json::{Value, json};
 
+/// What a client is told to wait when the keys to verify its token cannot be fetched.
+const KEYS_RETRY_SECONDS: u32 = 10;
+
 /// Clients that one rate limiter remembers.
 const LIMITER_KEYS: usize = 100_000;
 
@@ -96,6 +99,8 @@ pub(crate) fn verified(realm: &str, result: Result<middleware::jwt::Claims, Opti
             "message": rejection.as_ref().map_or_else(|| "send Authorization: Bearer <token>".to_owned(), Rejection::description),
             "status": rejection.as_ref().map_or(401, Rejection::status),
             "challenge": www_authenticate(realm, rejection.as_ref()),
+            // The key set was not to be had: it is asked for again after a pause of this length.
+            "retryAfter": rejection.as_ref().filter(|r| r.status() == 503).map(|_| KEYS_RETRY_SECONDS),
         }),
     }
 }

@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use crate::bindings::{Binding, limited, verified};
 use crate::function::Function;
+use crate::head;
 use crate::state::{State, unix_seconds};
 use crate::upstream::{Target, Upstream, Waited};
 
@@ -28,6 +29,11 @@ pub(crate) struct Request {
     pub(crate) upstream: Upstream,
     pub(crate) function: Arc<Function>,
     pub(crate) client: IpAddr,
+    /// Whether the client's own connection is over TLS, as a trusted proxy says.
+    pub(crate) secure: bool,
+    /// The CDNs that the request has been through (RFC 8586): every subrequest says so too, or a loop over two of them
+    /// would not be seen.
+    pub(crate) passed: Vec<http::HeaderValue>,
     /// Host and port that the client asked for: a `fetch()` of the same goes to the origin.
     pub(crate) authority: String,
     pub(crate) request_id: String,
@@ -111,14 +117,19 @@ impl isolate::Capabilities for Request {
         _cf: String,
     ) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>> {
         let own = request.uri().authority().is_some_and(|a| a.as_str().eq_ignore_ascii_case(&self.authority));
-        let target = if own { Target::Origin } else { Target::Outside };
         let (mut head, body) = request.into_parts();
+        head.headers.remove(head::CDN_LOOP);
+        for cdn in &self.passed {
+            head.headers.append(head::CDN_LOOP, cdn.clone());
+        }
         if let Ok(id) = self.request_id.parse() {
             head.headers.insert("x-request-id", id);
         }
         let (upstream, waited, cached) = (self.upstream.clone(), Arc::clone(&self.waited), Rc::clone(&self.cached));
+        let function = Arc::clone(&self.function);
         async move {
             let url = head.uri.to_string();
+            let target = if own { Target::Origin(&function.label) } else { Target::Outside };
             let response = upstream.fetch(target, head, body, &waited).await;
             let response = response.map_err(|failure| format!("fetch(): {url}: {failure}"))?;
             cached.set(response.extensions().get::<cache::Outcome>().copied());
@@ -134,8 +145,14 @@ impl isolate::Capabilities for Request {
                 described(&self.state.locate(address))
             }
             (None, "nearest") => nearest(argument)?,
-            (Some(Binding::RateLimit(limiter)), "limit") => limited(&limiter.check(argument, self.state.millis())),
-            (Some(Binding::Cohort(cohorts)), "cookie") => cohorts.by_cookie(argument, Transport::Http),
+            (Some(Binding::RateLimit(limiter)), "limit") => {
+                // Whoever has one IPv6 address has 2⁶⁴ of them: an address counts as its network.
+                let network = argument.parse().map(middleware::rate_limit::client_key);
+                limited(&limiter.check(network.as_deref().unwrap_or(argument), self.state.millis()))
+            }
+            (Some(Binding::Cohort(cohorts)), "cookie") => {
+                cohorts.by_cookie(argument, if self.secure { Transport::Https } else { Transport::Http })
+            }
             (Some(Binding::Cohort(cohorts)), "key") => cohorts.by_key(argument),
             (Some(Binding::Jwt { verifier, realm }), "verify") => match bearer(argument) {
                 None => verified(realm, Err(None)),

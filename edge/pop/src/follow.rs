@@ -1,18 +1,18 @@
 //! Follows the manifest: long polls the control API, gets what is new, tries it, and only then makes it live.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use isolate::Watchdog;
 use origin::api::PopReport;
-use origin::bundle::{Bundle, Digest, FunctionName};
+use origin::bundle::{Bundle, Digest, FunctionName, RoutePattern};
 use origin::client::Control;
 use origin::deployment::{Deployment, Manifest};
 
 use crate::function::Function;
 use crate::routes::{Live, Routes};
-use crate::shelf::Shelf;
+use crate::shelf::{Kept, Shelf};
 use crate::state::State;
 
 /// One wait for news.
@@ -28,6 +28,8 @@ pub(crate) struct Follower {
     /// Tries new versions, on the control thread, where a bad one holds up nobody.
     pub(crate) trial: isolate::Worker,
     pub(crate) report: PopReport,
+    /// What is live but not on disk yet.
+    unkept: Option<Kept>,
 }
 
 impl Follower {
@@ -40,27 +42,26 @@ impl Follower {
     ) -> Self {
         let report = PopReport { pop: state.name.clone(), generation: 0, applied_at_ms: 0, failed: BTreeMap::new() };
         let trial = isolate::Worker::new(platform, watchdog, isolate::Config { ready: 1, residents: 1 });
-        Self { state, control, shelf, trial, report }
+        Self { state, control, shelf, trial, report, unkept: None }
     }
 
     /// Serves what the last run had, before anybody is asked.
     pub(crate) async fn recall(&mut self) {
-        if let Some(manifest) = self.shelf.manifest() {
-            let functions = manifest.functions.iter().map(|(name, deployment)| {
-                let live = match self.shelf.bundle(&deployment.version) {
-                    Some(bundle) => self.build(bundle, &deployment.version),
-                    None => Err("the copy on disk is missing or damaged".to_owned()),
-                };
-                let live = live.unwrap_or_else(|why| Live::Damaged(why.into()));
-                (name.clone(), deployment.version, deployment.routes.clone(), live)
-            });
-            let functions: Vec<_> = functions.collect();
-            let damaged = functions.iter().any(|(.., live)| matches!(live, Live::Damaged(_)));
-            self.state.routes.store(Arc::new(Routes::new(manifest.generation, functions)));
-            // With something missing, the generation is not reported as had, so that the first poll brings it all.
-            self.report.generation = if damaged { 0 } else { manifest.generation };
-            self.report.applied_at_ms = now_ms();
-        }
+        let Some(Kept { whole, manifest }) = self.shelf.manifest() else { return };
+        let functions = manifest.functions.iter().map(|(name, deployment)| {
+            let live = match self.shelf.bundle(&deployment.version) {
+                Some(bundle) => self.build(bundle, &deployment.version),
+                None => Err("the copy on disk is missing or damaged".to_owned()),
+            };
+            let live = live.unwrap_or_else(|why| Live::Damaged(why.into()));
+            (name.clone(), deployment.version, deployment.routes.clone(), live)
+        });
+        let functions: Vec<_> = functions.collect();
+        let sound = whole && functions.iter().all(|(.., live)| matches!(live, Live::Ready(_)));
+        self.state.routes.store(Arc::new(Routes::new(manifest.generation, functions)));
+        // With something missing, the generation is not reported as had, so that the first poll brings it all.
+        self.report.generation = if sound { manifest.generation } else { 0 };
+        self.report.applied_at_ms = now_ms();
     }
 
     /// Never ends.
@@ -76,7 +77,10 @@ impl Follower {
                         pause = (pause * 2).min(LONGEST_PAUSE);
                     }
                 },
-                Ok(None) => pause = PAUSE,
+                Ok(None) => {
+                    pause = PAUSE;
+                    self.keep();
+                }
                 Err(error) => {
                     tracing::warn!(pop = %self.state.name, %error, "control API not reached; serving what is here");
                     tokio::time::sleep(pause).await;
@@ -86,55 +90,70 @@ impl Follower {
         }
     }
 
-    /// Makes a manifest live, whole: a version that cannot be had puts it off, a version that does not start leaves the
-    /// one before in its place.
+    /// Makes a manifest live. A function whose version cannot be had or does not start keeps the one before; the others
+    /// do not wait for it.
+    ///
+    /// # Errors
+    /// What could not be had now: the manifest counts as not applied, and is asked for again.
     async fn apply(&mut self, manifest: &Manifest) -> Result<(), String> {
         let before = self.state.routes.load_full();
         let mut functions = Vec::new();
         let mut failed = BTreeMap::new();
+        let mut missing = Vec::new();
         for (name, deployment) in &manifest.functions {
             let known = before
                 .live
                 .get(name)
                 .filter(|(version, live)| *version == deployment.version && matches!(live, Live::Ready(_)));
-            let live = match known {
-                Some((_, live)) => live.clone(),
-                None => match self.obtain(&deployment.version).await? {
-                    Ok(live) => live,
-                    Err(why) => {
+            let obtained = match known {
+                Some((_, live)) => Ok(live.clone()),
+                None => match self.obtain(&deployment.version).await {
+                    Ok(Ok(live)) => Ok(live),
+                    Ok(Err(why)) => {
                         tracing::error!(pop = %self.state.name, function = %name, version = %deployment.version, "version refused: {why}");
                         failed.insert(name.clone(), why);
-                        match self.last_good(&before, name) {
-                            Some(entry) => {
-                                functions.push(entry);
-                                continue;
-                            }
-                            None => Live::Damaged("no version of it has started on this PoP".into()),
-                        }
+                        Err("no version of it has started on this PoP".to_owned())
+                    }
+                    Err(why) => {
+                        missing.push(format!("{name}: {why}"));
+                        Err(why)
                     }
                 },
             };
-            functions.push((name.clone(), deployment.version, deployment.routes.clone(), live));
+            functions.push(match obtained {
+                Ok(live) => (name.clone(), deployment.version, deployment.routes.clone(), live),
+                Err(why) => self.last_good(&before, name, manifest).unwrap_or_else(|| {
+                    (name.clone(), deployment.version, deployment.routes.clone(), Live::Damaged(why.into()))
+                }),
+            });
         }
         self.state.routes.store(Arc::new(Routes::new(manifest.generation, functions)));
-        self.report = PopReport {
-            generation: manifest.generation,
-            applied_at_ms: now_ms(),
-            failed,
-            pop: self.report.pop.clone(),
-        };
-        self.remember(manifest);
-        Ok(())
+        let whole = failed.is_empty() && missing.is_empty();
+        if missing.is_empty() {
+            self.report = PopReport {
+                generation: manifest.generation,
+                applied_at_ms: now_ms(),
+                failed,
+                pop: self.report.pop.clone(),
+            };
+        }
+        self.remember(manifest, whole);
+        if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) }
     }
 
-    /// The version of `name` that was live before, with the routes it had.
+    /// The version of `name` that was live before, with those of its routes that nobody else has by now.
     fn last_good(
         &self,
         before: &Routes,
         name: &FunctionName,
-    ) -> Option<(FunctionName, Digest, Vec<origin::bundle::RoutePattern>, Live)> {
+        manifest: &Manifest,
+    ) -> Option<(FunctionName, Digest, Vec<RoutePattern>, Live)> {
         let (version, live) = before.live.get(name).filter(|(_, live)| matches!(live, Live::Ready(_)))?;
-        Some((name.clone(), *version, before.patterns(name), live.clone()))
+        let taken = |pattern: &RoutePattern| {
+            manifest.functions.iter().any(|(owner, deployment)| owner != name && deployment.routes.contains(pattern))
+        };
+        let patterns = before.patterns(name).into_iter().filter(|pattern| !taken(pattern)).collect();
+        Some((name.clone(), *version, patterns, live.clone()))
     }
 
     /// Gets a version and tries it. The outer error is that it cannot be had now, the inner that it does not work.
@@ -170,8 +189,8 @@ impl Follower {
         Function::new(bundle, version, &self.state.limiters).map(|function| Live::Ready(Arc::new(function)))
     }
 
-    /// On disk last: what a restart finds has been live. A manifest that could not be kept is asked for again.
-    fn remember(&self, manifest: &Manifest) {
+    /// On disk last: what a restart finds has been live.
+    fn remember(&mut self, manifest: &Manifest, whole: bool) {
         // The last good version stays beside the one that was refused, for the next start.
         let mut kept = manifest.clone();
         let routes = self.state.routes.load();
@@ -182,12 +201,20 @@ impl Follower {
                 *deployment = Deployment { version: *version, routes: routes.patterns(name), ..deployment.clone() };
             }
         }
-        if let Err(error) = self.shelf.keep_manifest(&kept) {
-            tracing::warn!(pop = %self.state.name, %error, "manifest not kept on disk");
+        self.unkept = Some(Kept { whole, manifest: kept });
+        self.keep();
+    }
+
+    /// Writes what is not on disk yet. What could not be written (a full disk) is tried again after the next poll.
+    fn keep(&mut self) {
+        let Some(kept) = &self.unkept else { return };
+        if let Err(error) = self.shelf.keep_manifest(kept) {
+            tracing::warn!(pop = %self.state.name, %error, "manifest not kept on disk; tried again later");
             return;
         }
-        let needed: HashMap<Digest, ()> = kept.functions.values().map(|d| (d.version, ())).collect();
-        self.shelf.tidy(|version| needed.contains_key(version));
+        let needed: HashSet<Digest> = kept.manifest.functions.values().map(|d| d.version).collect();
+        self.shelf.tidy(|version| needed.contains(version));
+        self.unkept = None;
     }
 }
 

@@ -2,19 +2,23 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
-/// Fields that belong to one connection and are never passed on (RFC 9110 section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 8] = [
+/// Fields that belong to one connection and are never passed on (RFC 9110 sections 7.6.1 and 11.7).
+const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
     header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
 
-const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+
+/// Fields that mean the whole way; a `Connection` that names them is not believed (RFC 8586 section 2 for the first).
+const END_TO_END: [HeaderName; 3] = [CDN_LOOP, header::HOST, header::CONTENT_LENGTH];
 
 /// Removes the fields of one connection: the known ones, and those that `Connection` names.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -24,6 +28,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| !END_TO_END.contains(name))
         .collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
@@ -60,7 +65,79 @@ pub(crate) fn authority(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     // What is in it ends up in URLs and cache keys, so it has to be one.
     let parsed: http::uri::Authority = authority.parse().ok()?;
     let clean = !parsed.as_str().contains('@') && !parsed.host().is_empty();
-    clean.then(|| parsed.as_str().to_ascii_lowercase())
+    // A default port is left out, as URLs leave it out: what a function asks of its own host must look the same.
+    let text = parsed.as_str();
+    let text = text.strip_suffix(":80").or_else(|| text.strip_suffix(':')).unwrap_or(text);
+    clean.then(|| text.to_ascii_lowercase())
+}
+
+/// The target with its path in the one form that routes, functions, cache and origin read alike; `None` when it has that
+/// form already. Dot segments are resolved and escapes of unreserved characters undone (RFC 3986 sections 6.2.2.2 and
+/// 6.2.2.3), and `\` is `/`, as in every URL that JavaScript parses. Otherwise `/site/%2e%2e/auth/x` would be routed to one
+/// function and mean another's path by the time somebody parsed it.
+pub(crate) fn canonical(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    if !path.contains(['%', '\\']) && !path.contains("/.") {
+        return None;
+    }
+    let plain = unescaped(path);
+    let mut segments: Vec<&str> = Vec::new();
+    let mut rest = plain.split('/').skip(1).peekable();
+    while let Some(segment) = rest.next() {
+        let last = rest.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    segments.pop();
+                }
+                if last {
+                    segments.push("");
+                }
+            }
+            _ => segments.push(segment),
+        }
+    }
+    let canonical = format!("/{}", segments.join("/"));
+    if canonical == path {
+        return None;
+    }
+    let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = format!("{canonical}{query}").parse().ok();
+    Uri::from_parts(parts).ok()
+}
+
+/// A path without needless escapes, the others in upper case, and with `/` for `\`.
+fn unescaped(path: &str) -> String {
+    let bytes = path.as_bytes();
+    let mut plain = String::with_capacity(path.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = path.get(at + 1..at + 3).filter(|hex| bytes[at] == b'%' && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        let escape = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match escape {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => plain.push(byte as char),
+            Some(byte) => plain.push_str(&format!("%{byte:02X}")),
+            None => {
+                let character = path[at..].chars().next().unwrap_or_default();
+                plain.push(if character == '\\' { '/' } else { character });
+                at += character.len_utf8();
+                continue;
+            }
+        }
+        at += 3;
+    }
+    plain
+}
+
+/// Makes one field of a `Cookie` that came in several, as HTTP/2 allows (RFC 9113 section 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_some() {
+        let lines: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, joined);
+        }
+    }
 }
 
 /// The host of an [`authority`], without its port.
@@ -88,6 +165,48 @@ mod tests {
     }
 
     #[test]
+    fn every_spelling_of_a_path_becomes_the_same() {
+        for (spelling, expected) in [
+            ("/a/b", None),
+            ("/", None),
+            ("/.well-known/x", None),
+            ("/%61uth/x", Some("/auth/x")),
+            ("/site/../auth/x", Some("/auth/x")),
+            ("/site/%2e%2E/auth/x", Some("/auth/x")),
+            ("/a/./b/..", Some("/a/")),
+            ("/..", Some("/")),
+            ("/../../a?b=%61", Some("/a?b=%61")),
+            ("/a\\..\\b", Some("/b")),
+            ("/a%2fb", Some("/a%2Fb")),
+            ("/a%2Fb", None),
+            ("/%", None),
+            ("/%+1", None),
+            ("/%zz/%7e", Some("/%zz/~")),
+            ("/a//b", None),
+        ] {
+            let uri: Uri = spelling.parse().unwrap();
+            assert_eq!(canonical(&uri).map(|uri| uri.to_string()).as_deref(), expected, "{spelling}");
+        }
+    }
+
+    #[test]
+    fn cookies_in_several_fields_become_one() {
+        let mut map = HeaderMap::new();
+        for value in ["a=1", "b=2; c=3"] {
+            map.append(header::COOKIE, HeaderValue::from_static(value));
+        }
+        join_cookies(&mut map);
+        assert_eq!(map.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+    }
+
+    #[test]
+    fn a_connection_field_cannot_remove_what_goes_the_whole_way() {
+        let mut map = headers(&[("connection", "cdn-loop, host"), ("cdn-loop", "x"), ("host", "h")]);
+        remove_hop_by_hop(&mut map);
+        assert!(map.contains_key("cdn-loop") && map.contains_key("host") && !map.contains_key("connection"));
+    }
+
+    #[test]
     fn a_loop_is_seen_among_other_members() {
         for (value, looped) in [("skerry-lhr", true), ("a, skerry-lhr;x=1", true), ("skerry-lhr2", false), ("", false)]
         {
@@ -98,7 +217,8 @@ mod tests {
     #[test]
     fn the_authority_comes_from_the_target_or_the_one_host_field() {
         let uri = Uri::from_static("/x");
-        assert_eq!(authority(&uri, &headers(&[("host", "A.b:80")])).as_deref(), Some("a.b:80"));
+        assert_eq!(authority(&uri, &headers(&[("host", "A.b:81")])).as_deref(), Some("a.b:81"));
+        assert_eq!(authority(&uri, &headers(&[("host", "A.b:80")])).as_deref(), Some("a.b"));
         assert_eq!(authority(&Uri::from_static("http://c/x"), &headers(&[("host", "a")])).as_deref(), Some("c"));
         for bad in ["", "a b", "u@h", "a/b"] {
             assert_eq!(authority(&uri, &headers(&[("host", bad)])), None, "{bad}");

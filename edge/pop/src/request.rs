@@ -31,6 +31,8 @@ use crate::worker::Worker;
 /// Answers one request. Nothing that happens on the way leaves the client without a response.
 pub(crate) async fn serve(worker: &Worker, peer: IpAddr, request: Request<Incoming>) -> Response<ClientBody> {
     let (head, body) = request.into_parts();
+    // An IPv4 client of a socket that listens on [::] has an address in IPv6 clothes.
+    let peer = peer.to_canonical();
     let trusted = worker.state.trusts(peer);
     let mut record = Record::new(request_id(&head.headers, trusted));
     let method = head.method.clone();
@@ -51,6 +53,9 @@ async fn answer(
         return health(worker);
     }
     let authority = head::authority(&head.uri, &head.headers).ok_or(Fault::NoHost)?;
+    if let Some(canonical) = head::canonical(&head.uri) {
+        head.uri = canonical;
+    }
     if !head.uri.path().starts_with('/') {
         return Err(Fault::Target("it is not a path"));
     }
@@ -62,14 +67,12 @@ async fn answer(
     record.routed = Some(record.began.elapsed());
 
     let body = limited_body(&function, body)?;
-    let forwarded = head.headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok());
-    let trust: &[_] = if trusted { &worker.state.trust } else { &[] };
-    let client = middleware::client_addr::client_address(peer, forwarded, trust);
-    prepare(&mut head, &authority, client, &record.request_id)?;
+    let from = Client::new(worker, peer, trusted, &head.headers);
+    prepare(&mut head, &authority, &from, &record.request_id)?;
     if function.has_handler {
-        run(worker, function, client, authority, head, body, record).await
+        run(worker, function, from, authority, head, body, record).await
     } else {
-        from_origin(worker, head, Box::pin(body), record).await
+        from_origin(worker, &function, head, Box::pin(body), record).await
     }
 }
 
@@ -96,21 +99,43 @@ fn route(worker: &Worker, host: &str, path: &str) -> Result<Arc<Function>, Fault
     }
 }
 
+/// Who asks, and how: from the socket, and from the proxy before it when that is one to believe.
+struct Client {
+    address: IpAddr,
+    scheme: &'static str,
+}
+
+impl Client {
+    fn new(worker: &Worker, peer: IpAddr, trusted: bool, headers: &HeaderMap) -> Self {
+        if !trusted {
+            return Self { address: peer, scheme: "http" };
+        }
+        // Lossy, so that a strange byte spoils one entry and not the line that a proxy appended to.
+        let lines = headers.get_all("x-forwarded-for").iter().map(|v| String::from_utf8_lossy(v.as_bytes()));
+        let lines: Vec<_> = lines.collect();
+        let address =
+            middleware::client_addr::client_address(peer, lines.iter().map(AsRef::as_ref), &worker.state.trust);
+        let secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+        Self { address, scheme: if secure { "https" } else { "http" } }
+    }
+}
+
 /// The request as the function and the origin shall see it: absolute target, no field of the connection, and the
 /// client's address from this PoP alone.
-fn prepare(head: &mut Parts, authority: &str, client: IpAddr, request_id: &str) -> Result<(), Fault> {
+fn prepare(head: &mut Parts, authority: &str, from: &Client, request_id: &str) -> Result<(), Fault> {
     head::remove_hop_by_hop(&mut head.headers);
+    head::join_cookies(&mut head.headers);
     let path = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     head.uri = Uri::builder()
-        .scheme("http")
+        .scheme(from.scheme)
         .authority(authority)
         .path_and_query(path)
         .build()
         .map_err(|_| Fault::Target("it does not make a URL"))?;
-    for (name, value) in [("cf-connecting-ip", client.to_string()), ("x-forwarded-for", client.to_string())] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            head.headers.insert(name, value);
-        }
+    head.headers.insert("x-forwarded-proto", HeaderValue::from_static(from.scheme));
+    if let Ok(client) = HeaderValue::from_str(&from.address.to_string()) {
+        head.headers.insert("cf-connecting-ip", client.clone());
+        head.headers.insert("x-forwarded-for", client);
     }
     if let Ok(value) = HeaderValue::from_str(authority) {
         head.headers.insert(header::HOST, value);
@@ -124,7 +149,7 @@ fn prepare(head: &mut Parts, authority: &str, client: IpAddr, request_id: &str) 
 async fn run(
     worker: &Worker,
     function: Arc<Function>,
-    client: IpAddr,
+    from: Client,
     authority: String,
     head: Parts,
     body: Limited,
@@ -135,8 +160,10 @@ async fn run(
         state: Arc::clone(&worker.state),
         upstream: worker.upstream.clone(),
         function: Arc::clone(&function),
-        client,
+        client: from.address,
+        secure: from.scheme == "https",
         authority,
+        passed: head.headers.get_all(head::CDN_LOOP).iter().cloned().collect(),
         request_id: record.request_id.clone(),
         waited: Arc::clone(&record.waited),
         cached: Rc::clone(&cached),
@@ -159,7 +186,7 @@ async fn run(
             tracing::error!(target: "function", pop = %worker.state.name, function = %function_label, %request_id, code = fault.code(), "{fault}");
             match again {
                 Some(head) if pass_through || function.on_failure == OnFailure::Origin => {
-                    from_origin(worker, head, empty(), record).await
+                    from_origin(worker, &function, head, empty(), record).await
                 }
                 _ => Err(fault.into()),
             }
@@ -169,11 +196,12 @@ async fn run(
 
 async fn from_origin(
     worker: &Worker,
+    function: &Function,
     head: Parts,
     body: Body,
     record: &mut Record,
 ) -> Result<Response<ClientBody>, Fault> {
-    let response = worker.upstream.fetch(Target::Origin, head, body, &record.waited).await?;
+    let response = worker.upstream.fetch(Target::Origin(&function.label), head, body, &record.waited).await?;
     record.cached = response.extensions().get::<cache::Outcome>().copied();
     Ok(response.map(|body| ClientBody(Box::pin(body))))
 }
@@ -206,6 +234,9 @@ fn finish(
     let (pop, function, request_id) =
         (&worker.state.name, record.function.as_deref().unwrap_or("-"), &record.request_id);
     let millis = record.began.elapsed().as_secs_f64() * 1e3;
+    if path == crate::HEALTH_PATH {
+        return response;
+    }
     match fault {
         Some(fault) if status >= 500 => {
             tracing::error!(target: "access", %pop, %method, path, status, %function, %request_id, millis, code = fault.code(), "{fault}");

@@ -7,8 +7,20 @@ use std::path::{Path, PathBuf};
 
 use origin::bundle::{Bundle, Digest};
 use origin::deployment::Manifest;
+use serde::{Deserialize, Serialize};
 
 use crate::config::StartError;
+
+/// The file with the manifest: the digest of the rest in the first line, then [`Kept`].
+const MANIFEST: &str = "manifest.json";
+
+/// What was live when it was written.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// Whether it was all that its generation asked for, and not an older version in some place.
+    pub(crate) whole: bool,
+    pub(crate) manifest: Manifest,
+}
 
 /// The data folder of one PoP.
 #[derive(Debug)]
@@ -23,12 +35,20 @@ impl Shelf {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    pub(crate) fn manifest(&self) -> Option<Manifest> {
-        serde_json::from_slice(&fs::read(self.folder.join("manifest.json")).ok()?).ok()
+    /// What was live last; nothing when there is none, or when the file is not as it was written.
+    pub(crate) fn manifest(&self) -> Option<Kept> {
+        let text = fs::read_to_string(self.folder.join(MANIFEST)).ok()?;
+        let kept = text.split_once('\n').filter(|(digest, json)| *digest == Digest::of(json.as_bytes()).to_string());
+        let kept = kept.and_then(|(_, json)| serde_json::from_str(json).ok());
+        if kept.is_none() {
+            tracing::warn!(file = %self.folder.join(MANIFEST).display(), "damaged manifest on disk not used");
+        }
+        kept
     }
 
-    pub(crate) fn keep_manifest(&self, manifest: &Manifest) -> std::io::Result<()> {
-        write(&self.folder, "manifest.json", &serde_json::to_vec(manifest)?)
+    pub(crate) fn keep_manifest(&self, kept: &Kept) -> std::io::Result<()> {
+        let json = serde_json::to_string(kept)?;
+        write(&self.folder, MANIFEST, format!("{}\n{json}", Digest::of(json.as_bytes())).as_bytes())
     }
 
     /// A bundle whose bytes are still those of its version.

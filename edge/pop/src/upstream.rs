@@ -20,6 +20,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use crate::head;
 use crate::state::State;
 
+mod patience;
+
+use patience::{Arriving, Upload};
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -42,9 +46,10 @@ pub(crate) type Waited = Arc<AtomicU64>;
 
 /// Where a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// The origin that this PoP stands in front of.
-    Origin,
+pub(crate) enum Target<'a> {
+    /// The origin that this PoP stands in front of, for this version of a function: what is stored for it is its own.
+    /// Another version may have other assets under the same URL, and a host outside may have the same name.
+    Origin(&'a str),
     /// The host that its URL names.
     Outside,
 }
@@ -69,17 +74,23 @@ impl Upstream {
     /// Sends `head` with `body` through the cache. The request's URI is absolute: it is the cache's key.
     pub(crate) async fn fetch(
         &self,
-        target: Target,
-        head: Parts,
+        target: Target<'_>,
+        mut head: Parts,
         body: isolate::Body,
         waited: &Waited,
     ) -> Result<Response<cache::Body>, OriginFailure> {
+        if let Target::Origin(version) = target
+            && let Some(key) = cache::Key::of_uri(&head.uri)
+        {
+            head.extensions.insert(key.with_parts([version]));
+        }
+        let to_origin = target != Target::Outside;
         let (upstream, waited) = (self.clone(), Arc::clone(waited));
         cache::fetch(&self.state.cache, head, move |head| async move {
             let began = Instant::now();
-            let sent = tokio::time::timeout(HEAD_TIMEOUT, upstream.send(target, head, body)).await;
+            let sent = upstream.send(to_origin, head, body).await;
             waited.fetch_add(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            sent.unwrap_or_else(|_| Err(failure(FailureKind::TimedOut, "no response head within 30 s")))
+            sent
         })
         .await
     }
@@ -87,14 +98,13 @@ impl Upstream {
     /// A request without body to an address that a function may reach, past the cache.
     pub(crate) async fn direct(&self, head: Parts) -> Result<Response<OriginBody>, OriginFailure> {
         let body = Box::pin(http_body_util::Empty::new().map_err(|never| match never {}));
-        let sent = tokio::time::timeout(HEAD_TIMEOUT, self.send(Target::Outside, head, body)).await;
-        sent.unwrap_or_else(|_| Err(failure(FailureKind::TimedOut, "no response head within 30 s")))
+        self.send(false, head, body).await
     }
 
     /// One request on the wire.
     async fn send(
         &self,
-        target: Target,
+        to_origin: bool,
         mut head: Parts,
         body: isolate::Body,
     ) -> Result<Response<OriginBody>, OriginFailure> {
@@ -106,19 +116,23 @@ impl Upstream {
         // The body tells its length itself; a field that disagrees would make framing ambiguous.
         head.headers.remove(header::CONTENT_LENGTH);
         head.version = Version::HTTP_11;
-        let sent = match target {
-            Target::Origin => {
-                head.uri = at(&self.state.origin, &head.uri).map_err(|e| failure(FailureKind::Unreachable, e))?;
-                self.origin.request(Request::from_parts(head, body.boxed_unsync())).await
-            }
-            Target::Outside => {
-                self.may_reach(&head.uri)?;
-                self.outside.request(Request::from_parts(head, body.boxed_unsync())).await
+        let (body, moving) = Upload::new(body);
+        let sending = if to_origin {
+            head.uri = at(&self.state.origin, &head.uri).map_err(|e| failure(FailureKind::Unreachable, e))?;
+            self.origin.request(Request::from_parts(head, body.boxed_unsync()))
+        } else {
+            self.may_reach(&head.uri)?;
+            self.outside.request(Request::from_parts(head, body.boxed_unsync()))
+        };
+        let sent = tokio::select! {
+            sent = sending => sent,
+            () = moving.still_for(HEAD_TIMEOUT) => {
+                return Err(failure(FailureKind::TimedOut, "no response head within 30 s of the request's last byte"));
             }
         };
         let mut response = sent.map_err(|error| failure(kind(&error), chain(&error)))?;
         head::remove_hop_by_hop(response.headers_mut());
-        Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+        Ok(response.map(|body| Arriving::new(body).boxed_unsync()))
     }
 
     /// An address in a URL never meets the resolver, so it is judged here; names are judged by what they resolve to.
@@ -156,6 +170,9 @@ fn kind(error: &hyper_util::client::legacy::Error) -> FailureKind {
     while let Some(error) = cause {
         if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
             return FailureKind::Corrupt;
+        }
+        if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::TimedOut) {
+            return FailureKind::TimedOut;
         }
         cause = error.source();
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use isolate::{Platform, Watchdog};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::request::serve;
 use crate::state::State;
@@ -51,15 +51,18 @@ pub(crate) async fn work(
     isolate::spawn_local(retire(worker.clone()));
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
+    let accept = async || {
+        let permit = Arc::clone(&connections).acquire_owned().await.map_err(std::io::Error::other)?;
+        listener.accept().await.map(|accepted| (accepted, permit))
+    };
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept() => accepted,
             _ = stopping.wait_for(|stopping| *stopping) => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { break };
-                connect(&worker, &graceful, stream, peer, permit);
+            Ok(((stream, peer), permit)) => {
+                connect(&worker, graceful.watcher(), stopping.clone(), stream, peer, permit);
             }
             // Out of file descriptors, most likely: a pause lets connections end.
             Err(error) => {
@@ -73,41 +76,81 @@ pub(crate) async fn work(
     Ok(())
 }
 
+/// Serves one connection. It may be silent for [`HEAD_TIMEOUT`] and no longer, from its first byte on.
 fn connect(
     worker: &Worker,
-    graceful: &GracefulShutdown,
-    stream: tokio::net::TcpStream,
+    graceful: Watcher,
+    mut stopping: watch::Receiver<bool>,
+    stream: TcpStream,
     peer: SocketAddr,
-    permit: tokio::sync::OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 ) {
     let _ = stream.set_nodelay(true);
-    let served = worker.clone();
-    let service = service_fn(move |request| {
-        let worker = served.clone();
-        async move { Ok::<_, Infallible>(serve(&worker, peer.ip(), request).await) }
+    let worker = worker.clone();
+    isolate::spawn_local(async move {
+        let protocol = tokio::select! {
+            protocol = tokio::time::timeout(HEAD_TIMEOUT, protocol(&stream)) => protocol,
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        let service = service_fn(|request| {
+            let worker = worker.clone();
+            async move { Ok::<_, Infallible>(serve(&worker, peer.ip(), request).await) }
+        });
+        let io = TokioIo::new(stream);
+        let ended = match protocol {
+            Ok(Ok(Protocol::Http1)) => graceful.watch(http1().serve_connection(io, service)).await,
+            Ok(Ok(Protocol::Http2)) => graceful.watch(http2().serve_connection(io, service)).await,
+            Ok(Err(_)) | Err(_) => return,
+        };
+        // The peer went away, or spoke no HTTP: hyper has answered what can be answered.
+        if let Err(error) = ended {
+            tracing::debug!(%peer, %error, "connection ended");
+        }
+        drop(permit);
     });
-    let mut builder = auto::Builder::new(Local);
+}
+
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// What the client speaks: HTTP/2 with prior knowledge begins with a preface (RFC 9113 section 3.4) whose first word is
+/// no method of HTTP/1.
+async fn protocol(stream: &TcpStream) -> std::io::Result<Protocol> {
+    const PREFACE: &[u8] = b"PRI ";
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut first).await?;
+        if !PREFACE.starts_with(&first[..seen]) || seen == 0 {
+            return Ok(Protocol::Http1);
+        }
+        if seen == PREFACE.len() {
+            return Ok(Protocol::Http2);
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn http1() -> hyper::server::conn::http1::Builder {
+    let mut builder = hyper::server::conn::http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEAD_FIELDS);
     builder
-        .http2()
+}
+
+fn http2() -> hyper::server::conn::http2::Builder<Local> {
+    let mut builder = hyper::server::conn::http2::Builder::new(Local);
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS)
         .max_header_list_size(HEAD_BYTES as u32)
         .keep_alive_interval(HEAD_TIMEOUT)
         .keep_alive_timeout(Duration::from_secs(10));
-    let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
-    isolate::spawn_local(async move {
-        // The peer went away, or spoke no HTTP: hyper has answered what can be answered.
-        if let Err(error) = connection.await {
-            tracing::debug!(%peer, error = %error, "connection ended");
-        }
-        drop(permit);
-    });
+    builder
 }
 
 async fn retire(worker: Worker) {

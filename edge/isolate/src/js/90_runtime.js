@@ -109,13 +109,15 @@ class TokenVerifier {
     if (text === "") text = await op_call_async(id, this.#name, "verify", authorization);
     const result = JSON.parse(text);
     if (result.ok) return result;
-    const { status, challenge } = result;
+    const { status, challenge, retryAfter } = result;
+    const headers = { "www-authenticate": challenge, "content-type": "application/json", "cache-control": "no-store" };
+    if (retryAfter) headers["retry-after"] = retryAfter;
     return {
       ok: false,
       reason: result.reason,
       response: new Response(JSON.stringify({ error: result.reason, message: result.message }) + "\n", {
         status,
-        headers: { "www-authenticate": challenge, "content-type": "application/json", "cache-control": "no-store" },
+        headers,
       }),
     };
   }

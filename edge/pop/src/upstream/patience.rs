@@ -1,0 +1,102 @@
+//! How long an exchange with an origin may stand still.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use isolate::BoxError;
+use tokio::time::{Instant, Sleep};
+
+/// Longest wait for the next piece of a response's body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// When a request's body last moved.
+pub(super) struct Moving(Arc<Mutex<Instant>>);
+
+impl Moving {
+    /// Resolves once nothing has moved for so long. A long upload is no slow origin.
+    pub(super) async fn still_for(&self, patience: Duration) {
+        loop {
+            let end = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + patience;
+            if end <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(end).await;
+        }
+    }
+}
+
+/// A request's body that tells when it moves.
+pub(super) struct Upload {
+    body: isolate::Body,
+    moved: Arc<Mutex<Instant>>,
+}
+
+impl Upload {
+    pub(super) fn new(body: isolate::Body) -> (Self, Moving) {
+        let moved = Arc::new(Mutex::new(Instant::now()));
+        (Self { body, moved: Arc::clone(&moved) }, Moving(moved))
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = self.body.as_mut().poll_frame(cx);
+        if polled.is_ready() {
+            *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A response's body that fails when its origin has sent nothing for [`BODY_TIMEOUT`].
+pub(super) struct Arriving {
+    body: Incoming,
+    /// Set at the first wait: most bodies never wait that long, and many never at all.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Arriving {
+    pub(super) fn new(body: Incoming) -> Self {
+        Self { body, timer: None }
+    }
+}
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.timer = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(BODY_TIMEOUT)));
+        std::task::ready!(timer.as_mut().poll(cx));
+        let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the origin has sent nothing for 60 s");
+        Poll::Ready(Some(Err(error.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
