@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+#[path = "src/buffers.rs"]
+mod buffers;
 #[path = "src/extension.rs"]
 mod extension;
 #[path = "src/invocation.rs"]
@@ -14,7 +16,7 @@ mod limits;
 mod table;
 
 fn main() {
-    for watched in ["src/extension.rs", "src/invocation.rs", "src/limits.rs", "src/table.rs", "src/js"] {
+    for watched in ["src/buffers.rs", "src/extension.rs", "src/invocation.rs", "src/limits.rs", "src/table.rs", "src/js"] {
         println!("cargo:rerun-if-changed={watched}");
     }
     let made = deno_core::snapshot::create_snapshot(

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use deno_core::{JsRuntime, v8};
 
-use crate::entered::{Buffers, Isolate};
+use crate::buffers::Buffers;
+use crate::entered::Isolate;
 use crate::program::Loader;
 
 /// Head room that V8 gets once a heap is full, so that one huge allocation ends the function and not the process: it
@@ -17,6 +18,7 @@ const HEAD_ROOM: usize = 1_280 << 20;
 pub(crate) struct Blank {
     pub(crate) boot: v8::Global<v8::Function>,
     pub(crate) dispatch: v8::Global<v8::Function>,
+    pub(crate) release: v8::Global<v8::Function>,
     pub(crate) loader: Rc<Loader>,
     /// Set when the heap was full; the isolate is being ended then.
     pub(crate) heap_full: Arc<AtomicBool>,
@@ -34,7 +36,7 @@ impl Blank {
         let mut isolate = Isolate::new(Rc::clone(&loader) as _, heap, buffers);
         let heap_full = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&heap_full);
-        let (boot, dispatch) = isolate.with(|runtime| {
+        let [boot, dispatch, release] = isolate.with(|runtime| {
             let handle = runtime.v8_isolate().thread_safe_handle();
             runtime.add_near_heap_limit_callback(move |current, _initial| {
                 // The watchdog repeats this until execution has ended.
@@ -43,12 +45,12 @@ impl Blank {
             });
             take_functions(runtime)
         });
-        Self { boot, dispatch, loader, heap_full, isolate }
+        Self { boot, dispatch, release, loader, heap_full, isolate }
     }
 }
 
 /// Takes what the snapshot left for Rust, and removes every name by which a function could reach the platform.
-fn take_functions(runtime: &mut JsRuntime) -> (v8::Global<v8::Function>, v8::Global<v8::Function>) {
+fn take_functions(runtime: &mut JsRuntime) -> [v8::Global<v8::Function>; 3] {
     deno_core::scope!(scope, runtime);
     let context = scope.get_current_context();
     context.set_allow_generation_from_strings(false);
@@ -57,14 +59,12 @@ fn take_functions(runtime: &mut JsRuntime) -> (v8::Global<v8::Function>, v8::Glo
         let key = v8::String::new(scope, name)?;
         object.get(scope, key.into())
     };
-    let functions = get(global, "__skerry").and_then(|object| v8::Local::<v8::Object>::try_from(object).ok());
-    let functions = functions.and_then(|object| {
-        let boot = v8::Local::<v8::Function>::try_from(get(object, "boot")?).ok()?;
-        let dispatch = v8::Local::<v8::Function>::try_from(get(object, "dispatch")?).ok()?;
-        Some((boot, dispatch))
+    let holder = get(global, "__skerry").and_then(|object| v8::Local::<v8::Object>::try_from(object).ok());
+    let holder = holder.expect("the snapshot holds __skerry: build.rs made it so");
+    let taken = ["boot", "dispatch", "release"].map(|name| {
+        let function = get(holder, name).and_then(|function| v8::Local::<v8::Function>::try_from(function).ok());
+        v8::Global::new(scope, function.unwrap_or_else(|| panic!("the snapshot holds {name}: build.rs made it so")))
     });
-    let (boot, dispatch) = functions.expect("the snapshot holds boot and dispatch: build.rs made it so");
-    let taken = (v8::Global::new(scope, boot), v8::Global::new(scope, dispatch));
     for name in ["__skerry", "__bootstrap", "Deno"] {
         if let Some(key) = v8::String::new(scope, name) {
             global.delete(scope, key.into());

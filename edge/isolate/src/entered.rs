@@ -10,10 +10,11 @@ use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use deno_core::{JsRuntime, ModuleLoader, RuntimeOptions, v8};
 
+use crate::buffers::Buffers;
 use crate::extension::extensions;
 use crate::platform::SNAPSHOT;
 
@@ -21,15 +22,6 @@ use crate::platform::SNAPSHOT;
 pub(crate) struct Isolate {
     runtime: ManuallyDrop<JsRuntime>,
     pub(crate) buffers: Arc<Buffers>,
-}
-
-/// How many `ArrayBuffer` bytes an isolate has, and may have.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers {
-    used: AtomicUsize,
-    pub(crate) limit: AtomicUsize,
-    /// Set when an allocation was refused.
-    pub(crate) refused: std::sync::atomic::AtomicBool,
 }
 
 impl Isolate {
@@ -46,6 +38,8 @@ impl Isolate {
             create_params: Some(params),
             ..RuntimeOptions::default()
         });
+        // A worker's thread must never sleep inside JavaScript: no time on a processor passes there, so no limit ends it.
+        runtime.v8_isolate().set_allow_atomics_wait(false);
         // SAFETY: construction left this isolate entered once on this thread; this balances it.
         unsafe { runtime.v8_isolate().exit() };
         Self { runtime: ManuallyDrop::new(runtime), buffers }
@@ -103,23 +97,24 @@ fn layout(length: usize) -> Option<std::alloc::Layout> {
 /// # Safety
 /// Called by V8 only, with the handle given at creation.
 unsafe extern "C" fn allocate_zeroed(buffers: &Buffers, length: usize) -> *mut c_void {
-    let limit = buffers.limit.load(Ordering::Relaxed);
-    let within = |used: usize| used.checked_add(length).filter(|sum| *sum <= limit);
-    if buffers.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_err() {
-        buffers.refused.store(true, Ordering::Relaxed);
+    if !buffers.reserve(length) {
         return std::ptr::null_mut();
     }
-    match layout(length) {
+    let data = match layout(length) {
         // SAFETY: the layout has a size above zero.
-        Some(layout) => unsafe { std::alloc::alloc_zeroed(layout).cast() },
+        Some(layout) => unsafe { std::alloc::alloc_zeroed(layout) },
         None => std::ptr::null_mut(),
+    };
+    if data.is_null() {
+        buffers.release(length);
     }
+    data.cast()
 }
 
 /// # Safety
 /// Called by V8 only, with memory that [`allocate_zeroed`] gave for the same length.
 unsafe extern "C" fn free(buffers: &Buffers, data: *mut c_void, length: usize) {
-    buffers.used.fetch_sub(length, Ordering::Relaxed);
+    buffers.release(length);
     if let Some(layout) = layout(length) {
         // SAFETY: `data` came from `alloc_zeroed` with this very layout.
         unsafe { std::alloc::dealloc(data.cast(), layout) };
@@ -131,4 +126,43 @@ unsafe extern "C" fn free(buffers: &Buffers, data: *mut c_void, length: usize) {
 unsafe extern "C" fn drop_counter(buffers: *const Buffers) {
     // SAFETY: the pointer came from `Arc::into_raw` in `allocator`.
     drop(unsafe { Arc::from_raw(buffers) });
+}
+
+/// What an isolate may hold outside its heap in all, whoever allocated it: V8's own buffers, those that ops hand in,
+/// WebAssembly memories.
+#[derive(Debug, Default)]
+pub(crate) struct External {
+    pub(crate) limit: std::sync::atomic::AtomicUsize,
+    /// Set when it was found over the limit; execution is being ended then.
+    pub(crate) over: AtomicBool,
+}
+
+impl External {
+    /// Looks at the isolate that is current, and collects garbage before it calls it over its limit.
+    pub(crate) fn is_over(&self, isolate: &mut v8::Isolate) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if isolate.get_heap_statistics().external_memory() <= limit {
+            return false;
+        }
+        isolate.low_memory_notification();
+        isolate.get_heap_statistics().external_memory() > limit
+    }
+}
+
+/// Has the thread that runs an isolate look at its memory at the next point where JavaScript can be interrupted.
+pub(crate) fn look_at_memory(handle: &v8::IsolateHandle) {
+    handle.request_interrupt(interrupted, std::ptr::null_mut());
+}
+
+/// # Safety
+/// Called by V8 only, on the thread that runs `isolate`, while that is current.
+unsafe extern "C" fn interrupted(isolate: v8::UnsafeRawIsolatePtr, _data: *mut c_void) {
+    // SAFETY: V8 passes the isolate that it interrupts, which lives for the length of this call.
+    let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
+    let Some(external) = isolate.get_slot::<Arc<External>>().map(Arc::clone) else { return };
+    // A collection has no place inside an interrupt; it is done after the segment, when something is to be decided.
+    if isolate.get_heap_statistics().external_memory() > 2 * external.limit.load(Ordering::Relaxed) {
+        external.over.store(true, Ordering::Relaxed);
+        isolate.terminate_execution();
+    }
 }

@@ -4,16 +4,18 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use deno_core::convert::{ByteString, Uint8Array};
 use deno_core::{JsBuffer, OpState, op2};
-use deno_error::JsErrorBox;
+use deno_error::{JsErrorBox, JsErrorClass as _};
 use http_body_util::BodyExt as _;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::invocation::{Body, BoxError, Held, HeldBody, Outcome};
+use crate::buffers::Buffers;
+use crate::invocation::{Body, BoxError, Held, HeldBody, Outcome, Written};
 use crate::limits::Limit;
 
 deno_core::extension!(
@@ -28,6 +30,7 @@ deno_core::extension!(
         op_fail,
         op_wait_until,
         op_pass_through,
+        op_timer,
         op_log,
         op_call,
         op_call_async,
@@ -45,6 +48,7 @@ deno_core::extension!(
         "10_headers.js",
         "15_formdata.js",
         "20_body.js",
+        "25_timers.js",
         "30_messages.js",
         "90_runtime.js",
     ],
@@ -120,8 +124,14 @@ fn flatten(headers: &http::HeaderMap) -> Vec<u8> {
     flat
 }
 
+/// Most bytes of a head that a function writes: what the other side of a connection can be expected to take.
+const HEAD_BYTES: usize = 128 << 10;
+
 /// The other way round. A field that HTTP does not allow is the caller's error.
 pub(crate) fn unflatten(flat: &str, headers: &mut http::HeaderMap) -> Result<(), String> {
+    if flat.len() > HEAD_BYTES {
+        return Err(format!("its header fields are larger than {} KiB", HEAD_BYTES >> 10));
+    }
     let mut parts = flat.split('\n');
     while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
         let parsed =
@@ -129,7 +139,7 @@ pub(crate) fn unflatten(flat: &str, headers: &mut http::HeaderMap) -> Result<(),
         // JavaScript strings here hold one byte per character (Latin-1), as header values do.
         let bytes: Vec<u8> = value.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
         let value = http::HeaderValue::from_bytes(&bytes).map_err(|_| format!("invalid value of header {name:?}"))?;
-        headers.append(parsed, value);
+        headers.try_append(parsed, value).map_err(|_| format!("more header fields than HTTP can carry, at {name:?}"))?;
     }
     Ok(())
 }
@@ -163,7 +173,7 @@ fn op_respond(
     let body = match bytes {
         Some(bytes) => Some(full_body(Bytes::copy_from_slice(&bytes))),
         None if body_id != 0 => match held.bodies.remove(body_id) {
-            Some(HeldBody::Ready(body)) => Some(body),
+            Some(HeldBody { body: Some(body), .. }) => Some(body),
             _ => return answer(held, id, Outcome::Invalid("the response's body was read already".to_owned())),
         },
         None => None,
@@ -195,9 +205,23 @@ fn op_fail(state: &mut OpState, #[smi] id: u32, #[string] kind: &str, #[string] 
 
 #[op2(fast)]
 fn op_wait_until(state: &mut OpState, #[smi] id: u32, #[smi] change: i32) {
-    if let Some(invocation) = state.borrow_mut::<Held>().invocations.get_mut(id) {
+    let held = state.borrow_mut::<Held>();
+    if let Some(invocation) = held.invocations.get_mut(id) {
         invocation.waits = invocation.waits.saturating_add_signed(change);
+        held.settle(id);
     }
+}
+
+/// A timer was set (`fired` is 0) for an invocation, or one runs; whether the invocation still exists.
+#[op2(fast)]
+fn op_timer(state: &mut OpState, #[smi] id: u32, #[smi] fired: u32) -> bool {
+    let held = state.borrow_mut::<Held>();
+    let Some(invocation) = held.invocations.get_mut(id) else { return false };
+    invocation.has_timers = true;
+    if fired != 0 {
+        held.touch(id);
+    }
+    true
 }
 
 #[op2(fast)]
@@ -210,21 +234,26 @@ fn op_pass_through(state: &mut OpState, #[smi] id: u32) {
 #[op2(fast)]
 fn op_log(state: &mut OpState, #[smi] id: u32, #[smi] level: u8, #[string] text: String) {
     const START_LINES: usize = 100;
+    const START_LINE_BYTES: usize = 4096;
     let held = state.borrow_mut::<Held>();
     // What no request is known to have caused goes to the log of one that is there.
     let known = held.invocations.get_mut(id).is_some();
     let found = if known { held.invocations.get_mut(id) } else { held.invocations.iter_mut().next() };
     match found {
         Some(invocation) => {
-            let size = text.len() as u64;
-            if invocation.log_bytes < size {
-                invocation.log_bytes = 0;
-                return;
+            match invocation.log_bytes.checked_sub(text.len() as u64) {
+                Some(left) => {
+                    invocation.log_bytes = left;
+                    invocation.capabilities.log(level, &text);
+                }
+                None if invocation.log_bytes > 0 => {
+                    invocation.log_bytes = 0;
+                    invocation.capabilities.log(3, "the rest of this request's log is over its limit (log_bytes)");
+                }
+                None => {}
             }
-            invocation.log_bytes -= size;
-            invocation.capabilities.log(level, &text);
         }
-        None if held.start_log.len() < START_LINES => held.start_log.push(text),
+        None if held.start_log.len() < START_LINES && text.len() <= START_LINE_BYTES => held.start_log.push(text),
         None => {}
     }
 }
@@ -257,7 +286,9 @@ async fn op_call_async(
         let invocation = state.borrow_mut::<Held>().invocations.get_mut(id).ok_or_else(gone)?;
         invocation.capabilities.call_async(binding, method, argument)
     };
-    call.await.map_err(JsErrorBox::type_error)
+    let result = call.await;
+    state.borrow_mut().borrow_mut::<Held>().touch(id);
+    result.map_err(JsErrorBox::type_error)
 }
 
 #[op2]
@@ -273,14 +304,14 @@ async fn op_fetch(
     #[string] cf: String,
 ) -> Result<(u16, ByteString, u32), JsErrorBox> {
     let (cancel, cancelled) = oneshot::channel();
-    let fetch = {
+    let (fetch, over) = {
         let mut state = state.borrow_mut();
         let held = state.borrow_mut::<Held>();
         let body: Body = match (bytes, body_id) {
             (Some(bytes), _) => full_body(Bytes::copy_from_slice(&bytes)),
             (None, 0) => Box::pin(http_body_util::Empty::new().map_err(|never| match never {})),
             (None, body_id) => match held.bodies.remove(body_id) {
-                Some(HeldBody::Ready(body)) => body,
+                Some(HeldBody { body: Some(body), .. }) => body,
                 _ => return Err(JsErrorBox::type_error("fetch(): the body was read already")),
             },
         };
@@ -299,8 +330,10 @@ async fn op_fetch(
         if token != 0 {
             held.fetches.insert(token, cancel);
         }
-        held.invocations.get_mut(id).ok_or_else(gone)?.capabilities.fetch(request, cf)
+        let invocation = held.invocations.get_mut(id).ok_or_else(gone)?;
+        (invocation.capabilities.fetch(request, cf), invocation.over())
     };
+    let over = over.notified();
     // Without a token the sender is dropped, which must not look like a cancellation.
     let cancelled = async {
         if token == 0 || cancelled.await.is_err() {
@@ -310,13 +343,15 @@ async fn op_fetch(
     let result = tokio::select! {
         result = fetch => result.map_err(JsErrorBox::type_error),
         () = cancelled => Err(JsErrorBox::type_error("fetch(): aborted")),
+        () = over => Err(gone()),
     };
     let mut state = state.borrow_mut();
     let held = state.borrow_mut::<Held>();
     held.fetches.remove(&token);
+    held.touch(id);
     let (head, body) = result?.into_parts();
     let empty = http_body::Body::is_end_stream(&body);
-    let body_id = if empty { 0 } else { held.bodies.insert(HeldBody::Ready(body)).ok_or_else(full)? };
+    let body_id = if empty { 0 } else { held.insert_body(id, body).ok_or_else(full)? };
     Ok((head.status.as_u16(), flatten(&head.headers).into(), body_id))
 }
 
@@ -327,17 +362,13 @@ fn op_fetch_cancel(state: &mut OpState, #[smi] token: u32) {
     }
 }
 
-/// Takes a body out for reading; puts it back unless it ended.
-fn take_body(state: &Rc<RefCell<OpState>>, id: u32) -> Result<Body, JsErrorBox> {
+/// Takes a body out for reading, with the invocation that it belongs to.
+fn take_body(state: &Rc<RefCell<OpState>>, id: u32) -> Result<(Body, u32), JsErrorBox> {
     let mut state = state.borrow_mut();
     let held = state.borrow_mut::<Held>();
-    match held.bodies.get_mut(id) {
-        Some(slot) => match std::mem::replace(slot, HeldBody::Busy) {
-            HeldBody::Ready(body) => Ok(body),
-            HeldBody::Busy => Err(JsErrorBox::type_error("the body is being read already")),
-        },
-        None => Err(JsErrorBox::type_error("the body is closed")),
-    }
+    let slot = held.bodies.get_mut(id).ok_or_else(|| JsErrorBox::type_error("the body is closed"))?;
+    let body = slot.body.take().ok_or_else(|| JsErrorBox::type_error("the body is being read already"))?;
+    Ok((body, slot.owner))
 }
 
 async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, JsErrorBox> {
@@ -356,12 +387,13 @@ async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, JsErrorBox> {
 
 #[op2]
 async fn op_body_read(state: Rc<RefCell<OpState>>, #[smi] id: u32) -> Result<Option<Uint8Array>, JsErrorBox> {
-    let mut body = take_body(&state, id)?;
+    let (mut body, owner) = take_body(&state, id)?;
     let chunk = next_chunk(&mut body).await;
     let mut state = state.borrow_mut();
     let held = state.borrow_mut::<Held>();
+    held.touch(owner);
     match (&chunk, held.bodies.get_mut(id)) {
-        (Ok(Some(_)), Some(slot)) => *slot = HeldBody::Ready(body),
+        (Ok(Some(_)), Some(slot)) => slot.body = Some(body),
         _ => drop(held.bodies.remove(id)),
     }
     Ok(chunk?.map(|bytes| Vec::from(bytes).into()))
@@ -369,23 +401,62 @@ async fn op_body_read(state: Rc<RefCell<OpState>>, #[smi] id: u32) -> Result<Opt
 
 #[op2]
 async fn op_body_read_all(state: Rc<RefCell<OpState>>, #[smi] id: u32) -> Result<Uint8Array, JsErrorBox> {
-    let mut body = take_body(&state, id)?;
-    let limit = state.borrow().borrow::<Held>().read_all_bytes;
-    let mut all = BytesMut::new();
+    let (mut body, owner) = take_body(&state, id)?;
+    let mut all = Gathered::new(Arc::clone(&state.borrow().borrow::<Held>().buffers));
     let result = loop {
         match next_chunk(&mut body).await {
             Ok(None) => break Ok(()),
-            Ok(Some(chunk)) if (all.len() + chunk.len()) as u64 > limit => {
-                break Err(JsErrorBox::range_error(format!(
-                    "the body is larger than {limit} bytes, the limit on buffers: read it as a stream"
-                )));
+            Ok(Some(chunk)) if all.push(&chunk) => {}
+            Ok(Some(_)) => {
+                break Err(JsErrorBox::range_error(
+                    "the body does not fit into the limit on buffers (buffer_bytes): read it as a stream",
+                ));
             }
-            Ok(Some(chunk)) => all.extend_from_slice(&chunk),
             Err(error) => break Err(error),
         }
     };
-    state.borrow_mut().borrow_mut::<Held>().bodies.remove(id);
-    result.map(|()| Vec::from(all).into())
+    let mut state = state.borrow_mut();
+    let held = state.borrow_mut::<Held>();
+    held.bodies.remove(id);
+    held.touch(owner);
+    if result.as_ref().is_err_and(|error| error.get_class() == "RangeError")
+        && let Some(invocation) = held.invocations.get_mut(owner)
+    {
+        invocation.broke.get_or_insert(Limit::Buffers);
+    }
+    result.map(|()| all.take().into())
+}
+
+/// A body being gathered; its bytes count as buffers although JavaScript does not have them yet.
+struct Gathered {
+    bytes: BytesMut,
+    buffers: Arc<Buffers>,
+}
+
+impl Gathered {
+    fn new(buffers: Arc<Buffers>) -> Self {
+        Self { bytes: BytesMut::new(), buffers }
+    }
+
+    /// Whether there was room.
+    fn push(&mut self, chunk: &[u8]) -> bool {
+        let room = self.buffers.reserve(chunk.len());
+        if room {
+            self.bytes.extend_from_slice(chunk);
+        }
+        room
+    }
+
+    fn take(mut self) -> Vec<u8> {
+        self.buffers.release(self.bytes.len());
+        Vec::from(std::mem::take(&mut self.bytes))
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        self.buffers.release(self.bytes.len());
+    }
 }
 
 #[op2(fast)]
@@ -394,9 +465,12 @@ fn op_body_close(state: &mut OpState, #[smi] id: u32) {
 }
 
 /// A body that JavaScript writes. One chunk may wait: the writer goes on when the reader has taken it.
-struct Written(mpsc::Receiver<Result<Bytes, BoxError>>);
+struct Streamed {
+    channel: mpsc::Receiver<Written>,
+    ended: bool,
+}
 
-impl http_body::Body for Written {
+impl http_body::Body for Streamed {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -404,23 +478,40 @@ impl http_body::Body for Written {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
-        self.0.poll_recv(cx).map(|item| item.map(|chunk| chunk.map(http_body::Frame::data)))
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let item = std::task::ready!(self.channel.poll_recv(cx));
+        if let Some(Written::Chunk(bytes)) = item {
+            return Poll::Ready(Some(Ok(http_body::Frame::data(bytes))));
+        }
+        self.ended = true;
+        Poll::Ready(match item {
+            Some(Written::End) => None,
+            Some(Written::Failed(error)) => Some(Err(error)),
+            _ => Some(Err("the function was ended before its stream was".into())),
+        })
     }
 }
 
 #[op2(fast)]
 #[smi]
-fn op_stream_new(state: &mut OpState) -> Result<u32, JsErrorBox> {
+fn op_stream_new(state: &mut OpState, #[smi] owner: u32) -> Result<u32, JsErrorBox> {
     let held = state.borrow_mut::<Held>();
-    let (sender, receiver) = mpsc::channel(1);
-    let id = held.bodies.insert(HeldBody::Ready(Box::pin(Written(receiver)))).ok_or_else(full)?;
+    if held.invocations.get_mut(owner).is_none() {
+        return Err(gone());
+    }
+    let (sender, channel) = mpsc::channel(1);
+    let id = held.insert_body(owner, Box::pin(Streamed { channel, ended: false })).ok_or_else(full)?;
     held.writers.insert(id, sender);
     Ok(id)
 }
 
+/// Gives a chunk to the reader of `id`; whether there is one still. It comes back when there is room for another.
 #[op2]
 async fn op_stream_write(
     state: Rc<RefCell<OpState>>,
+    #[smi] owner: u32,
     #[smi] id: u32,
     #[buffer] chunk: JsBuffer,
 ) -> Result<bool, JsErrorBox> {
@@ -432,18 +523,24 @@ async fn op_stream_write(
             None => return Ok(false),
         }
     };
-    Ok(sender.send(Ok(Bytes::copy_from_slice(&chunk))).await.is_ok())
+    let sent = sender.send(Written::Chunk(Bytes::copy_from_slice(&chunk))).await.is_ok();
+    let mut state = state.borrow_mut();
+    let held = state.borrow_mut::<Held>();
+    held.touch(owner);
+    if !sent {
+        held.writers.remove(&id);
+    }
+    Ok(sent)
 }
 
 #[op2(fast)]
 fn op_stream_end(state: &mut OpState, #[smi] id: u32, #[string] error: String) {
-    let held = state.borrow_mut::<Held>();
-    if let Some(sender) = held.writers.remove(&id)
-        && !error.is_empty()
-    {
-        // The reader must see the failure, not a clean end; it waits its turn behind a chunk not yet taken.
+    let Some(sender) = state.borrow_mut::<Held>().writers.remove(&id) else { return };
+    let last = if error.is_empty() { Written::End } else { Written::Failed(error.into()) };
+    // It waits its turn behind a chunk that the reader has not taken yet.
+    if let Err(mpsc::error::TrySendError::Full(last)) = sender.try_send(last) {
         deno_core::unsync::spawn(async move {
-            let _ = sender.send(Err(error.into())).await;
+            let _ = sender.send(last).await;
         });
     }
 }

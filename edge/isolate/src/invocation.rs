@@ -3,11 +3,17 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::AbortHandle;
 
+use crate::buffers::Buffers;
+use crate::limits::{Limit, Limits};
 use crate::table::Table;
 
 /// Any error of a body or a host call.
@@ -65,41 +71,97 @@ pub(crate) struct Invocation {
     pub(crate) head: http::request::Parts,
     pub(crate) url: String,
     pub(crate) body: u32,
-    pub(crate) capabilities: std::rc::Rc<dyn Capabilities>,
+    pub(crate) capabilities: Rc<dyn Capabilities>,
     pub(crate) answer: Option<oneshot::Sender<Outcome>>,
     /// Promises given to `waitUntil` that have not settled.
     pub(crate) waits: u32,
     /// The response is finished, or nobody wants it: only `waits` keep this.
     pub(crate) released: bool,
+    /// Ends the wait for `waitUntil` at its limit.
+    pub(crate) giving_up: Option<AbortHandle>,
     /// Processor time charged so far.
-    pub(crate) cpu: std::time::Duration,
+    pub(crate) cpu: Duration,
     /// Calls of `fetch()` left.
     pub(crate) subrequests: u64,
     /// Bytes of log left.
     pub(crate) log_bytes: u64,
     pub(crate) pass_through: bool,
     /// The first limit that an op found broken.
-    pub(crate) broke: Option<crate::limits::Limit>,
+    pub(crate) broke: Option<Limit>,
+    /// JavaScript holds something of it that has to be let go: timers.
+    pub(crate) has_timers: bool,
+    /// Ids of the bodies made for it.
+    owned: Vec<u32>,
+    /// Tells what its ops wait for that nobody waits for the result any more.
+    over: Option<Rc<Notify>>,
+}
+
+impl Invocation {
+    pub(crate) fn new(
+        head: http::request::Parts,
+        url: String,
+        body: u32,
+        capabilities: Rc<dyn Capabilities>,
+        answer: oneshot::Sender<Outcome>,
+        limits: &Limits,
+    ) -> Self {
+        Self {
+            head,
+            url,
+            body,
+            capabilities,
+            answer: Some(answer),
+            waits: 0,
+            released: false,
+            giving_up: None,
+            cpu: Duration::ZERO,
+            subrequests: limits.get(Limit::Subrequests),
+            log_bytes: limits.get(Limit::Log),
+            pass_through: false,
+            broke: None,
+            has_timers: false,
+            owned: Vec::new(),
+            over: None,
+        }
+    }
+
+    /// What its ops wait on beside their own work: it is told when the invocation is over.
+    pub(crate) fn over(&mut self) -> Rc<Notify> {
+        Rc::clone(self.over.get_or_insert_with(Rc::default))
+    }
 }
 
 /// A body as JavaScript holds it: by number.
-pub(crate) enum HeldBody {
-    Ready(Body),
-    /// Taken by a read that is under way.
-    Busy,
+pub(crate) struct HeldBody {
+    /// The invocation that it was made for.
+    pub(crate) owner: u32,
+    /// `None` while a read is under way.
+    pub(crate) body: Option<Body>,
 }
 
-/// What an isolate holds for JavaScript. Lives in `OpState`.
+/// What goes through the channel of a body that JavaScript writes.
+pub(crate) enum Written {
+    Chunk(Bytes),
+    Failed(BoxError),
+    /// A clean end. A channel that closes without it belongs to a function that was ended.
+    End,
+}
+
+/// What an isolate holds for JavaScript. Lives in `OpState`. Everything made for an invocation ends with it.
 pub(crate) struct Held {
     pub(crate) invocations: Table<Invocation>,
     pub(crate) bodies: Table<HeldBody>,
     /// Writing ends of the bodies that JavaScript streams, by the body's id.
-    pub(crate) writers: HashMap<u32, mpsc::Sender<Result<Bytes, BoxError>>>,
+    pub(crate) writers: HashMap<u32, mpsc::Sender<Written>>,
     pub(crate) fetches: HashMap<u32, oneshot::Sender<()>>,
-    /// Bound on bytes that `op_body_read_all` may gather.
-    pub(crate) read_all_bytes: u64,
+    /// The isolate's count of buffer bytes: what an op gathers counts before JavaScript has it.
+    pub(crate) buffers: Arc<Buffers>,
     /// Log lines of the top level, before any request.
     pub(crate) start_log: Vec<String>,
+    /// Invocations whose ops have done something since the last charge.
+    pub(crate) touched: Vec<u32>,
+    /// Invocations that are over while JavaScript still holds something of theirs.
+    pub(crate) ended: Vec<u32>,
 }
 
 impl Held {
@@ -109,8 +171,78 @@ impl Held {
             bodies: Table::new(),
             writers: HashMap::new(),
             fetches: HashMap::new(),
-            read_all_bytes: 0,
+            buffers: Arc::default(),
             start_log: Vec::new(),
+            touched: Vec::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    /// Holds a body that is `owner`'s; `None` when the table is full.
+    pub(crate) fn insert_body(&mut self, owner: u32, body: Body) -> Option<u32> {
+        let id = self.bodies.insert(HeldBody { owner, body: Some(body) })?;
+        if let Some(invocation) = self.invocations.get_mut(owner) {
+            let owned = &mut invocation.owned;
+            if owned.len() >= 64 && owned.len().is_power_of_two() {
+                owned.retain(|id| self.bodies.get_mut(*id).is_some() || self.writers.contains_key(id));
+            }
+            owned.push(id);
+        }
+        Some(id)
+    }
+
+    /// Notes that the coming stretch of JavaScript is on account of this invocation.
+    pub(crate) fn touch(&mut self, id: u32) {
+        if self.touched.last() != Some(&id) && !self.touched.contains(&id) {
+            self.touched.push(id);
+        }
+    }
+
+    /// Ends an invocation that is released and waits for nothing.
+    pub(crate) fn settle(&mut self, id: u32) {
+        if self.invocations.get_mut(id).is_some_and(|i| i.released && i.waits == 0) {
+            self.end(id);
+        }
+    }
+
+    /// Ends an invocation, and everything that was made for it.
+    pub(crate) fn end(&mut self, id: u32) {
+        let Some(invocation) = self.invocations.remove(id) else { return };
+        if let Some(giving_up) = invocation.giving_up {
+            giving_up.abort();
+        }
+        self.bodies.remove(invocation.body);
+        self.let_go(id, &invocation.owned, invocation.over, invocation.has_timers);
+    }
+
+    fn let_go(&mut self, id: u32, bodies: &[u32], over: Option<Rc<Notify>>, has_timers: bool) {
+        for body in bodies {
+            self.bodies.remove(*body);
+            self.writers.remove(body);
+        }
+        if let Some(over) = over {
+            over.notify_waiters();
+        }
+        if has_timers {
+            self.ended.push(id);
+        }
+    }
+
+    /// Ends what an invocation does, but not the invocation: somebody still asks why.
+    pub(crate) fn exhaust(&mut self, id: u32) {
+        let Some(invocation) = self.invocations.get_mut(id) else { return };
+        invocation.answer = None;
+        invocation.waits = 0;
+        let (owned, over) = (std::mem::take(&mut invocation.owned), invocation.over.take());
+        let has_timers = std::mem::take(&mut invocation.has_timers);
+        self.let_go(id, &owned, over, has_timers);
+        self.settle(id);
+    }
+
+    /// As [`Held::exhaust`], for all: nothing will answer them.
+    pub(crate) fn exhaust_all(&mut self) {
+        for id in self.invocations.ids() {
+            self.exhaust(id);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! response or a [`Fault`]. What the handler may do to the world is what the caller's [`Capabilities`] let it.
 
 mod blank;
+mod buffers;
 mod entered;
 mod extension;
 mod fault;

@@ -15,6 +15,7 @@ use deno_core::{JsRuntime, OpState, PollEventLoopOptions, v8};
 use tokio::sync::oneshot;
 
 use crate::blank::Blank;
+use crate::entered::External;
 use crate::extension::unflatten;
 use crate::fault::Fault;
 use crate::invocation::{Body, BoxError, Capabilities, Held, HeldBody, Invocation, Outcome, ResponseBody};
@@ -31,15 +32,26 @@ pub struct Failure {
     pub pass_through: bool,
 }
 
+/// Segments of this length, and one in so many of the others, are followed by a look at the memory outside the heap.
+const LOOK_AFTER: Duration = Duration::from_millis(1);
+const LOOK_EVERY: u32 = 256;
+
+/// What a turn of the event loop may use at least, so that the rest of a budget can be found used up.
+const LEAST_TURN: Duration = Duration::from_millis(1);
+
 pub(crate) struct Resident {
     pub(crate) program: Arc<Program>,
     boot: v8::Global<v8::Function>,
     dispatch: v8::Global<v8::Function>,
+    release: v8::Global<v8::Function>,
     handle: v8::IsolateHandle,
     state: Rc<RefCell<OpState>>,
     slot: Arc<Slot>,
     heap_full: Arc<AtomicBool>,
     condemned: RefCell<Option<Fault>>,
+    external: Arc<External>,
+    /// Segments run so far.
+    segments: Cell<u32>,
     looping: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     pub(crate) last_used: Cell<Instant>,
@@ -50,14 +62,24 @@ impl Resident {
     /// Starts `program` in a blank isolate: load its modules, evaluate them, find the handler.
     pub(crate) async fn boot(mut blank: Blank, program: Arc<Program>, slot: Arc<Slot>) -> Result<Rc<Self>, Fault> {
         blank.loader.claim(Arc::clone(&program));
-        let buffers = program.limits.get(Limit::Buffers);
-        blank.isolate.buffers.limit.store(usize::try_from(buffers).unwrap_or(usize::MAX), Ordering::Relaxed);
-        let (handle, state) =
-            blank.isolate.with(|runtime| (runtime.v8_isolate().thread_safe_handle(), runtime.op_state()));
-        state.borrow_mut().borrow_mut::<Held>().read_all_bytes = buffers;
+        let limit = usize::try_from(program.limits.get(Limit::Buffers)).unwrap_or(usize::MAX);
+        blank.isolate.buffers.limit.store(limit, Ordering::Relaxed);
+        let external = Arc::new(External::default());
+        let (handle, state) = blank.isolate.with(|runtime| {
+            let isolate = runtime.v8_isolate();
+            // What the runtime itself holds outside the heap is not the function's.
+            let own = isolate.get_heap_statistics().external_memory();
+            external.limit.store(limit.saturating_add(own), Ordering::Relaxed);
+            isolate.set_slot(Arc::clone(&external));
+            (isolate.thread_safe_handle(), runtime.op_state())
+        });
+        state.borrow_mut().borrow_mut::<Held>().buffers = Arc::clone(&blank.isolate.buffers);
         let resident = Rc::new(Self {
             boot: blank.boot.clone(),
             dispatch: blank.dispatch.clone(),
+            release: blank.release.clone(),
+            external,
+            segments: Cell::new(0),
             handle,
             state,
             slot,
@@ -147,12 +169,22 @@ impl Resident {
     /// Runs a stretch of JavaScript that may use `budget` of processor time; says how much it used.
     fn segment<R>(&self, limit: Limit, budget: Duration, body: impl FnOnce(&mut JsRuntime) -> R) -> (R, Duration) {
         let mut blank = self.blank.borrow_mut();
+        blank.isolate.buffers.refused.store(false, Ordering::Relaxed);
+        self.segments.set(self.segments.get().wrapping_add(1));
         self.slot.begin(&self.handle, &self.heap_full, budget);
         let before = thread_time();
-        let result = blank.isolate.with(body);
-        let used = thread_time().saturating_sub(before);
+        let (result, used, hoards) = blank.isolate.with(|runtime| {
+            let result = body(runtime);
+            let used = thread_time().saturating_sub(before);
+            // Looking costs microseconds: what took that long anyhow, and now and then the others.
+            let look = used >= LOOK_AFTER || self.segments.get() % LOOK_EVERY == 0;
+            (result, used, look && self.external.is_over(runtime.v8_isolate()))
+        });
         if self.slot.end() {
             self.condemn(self.broke(limit));
+        }
+        if hoards || self.external.over.load(Ordering::Relaxed) {
+            self.condemn(self.broke(Limit::Buffers));
         }
         if self.heap_full.load(Ordering::Relaxed) {
             // A refused buffer makes V8 collect everything, at the end of which it says that the heap is full, too.
@@ -202,15 +234,16 @@ impl Resident {
         self.last_used.set(Instant::now());
         let (live, mut answer) =
             self.admit(request, url, capabilities).map_err(|fault| Failure { fault, pass_through: false })?;
-        let ((), used) =
-            self.segment(Limit::Cpu, self.limits().time(Limit::Cpu), |runtime| self.dispatch(runtime, live.id));
-        self.charge(used);
+        let limit = self.limits().time(Limit::Cpu);
+        let ((), used) = self.segment(Limit::Cpu, limit, |runtime| self.dispatch(runtime, live.id));
+        self.charge(live.id, used);
         let outcome = match answer.try_recv() {
             Ok(outcome) => {
                 // What goes on after the answer (a streamed body, waitUntil) needs the event loop.
-                if self.held(|held| {
-                    held.invocations.get_mut(live.id).is_some_and(|i| i.waits > 0) || !held.writers.is_empty()
-                }) {
+                let goes_on = self.held(|held| {
+                    !held.writers.is_empty() || held.invocations.get_mut(live.id).is_some_and(|i| i.waits > 0)
+                });
+                if goes_on {
                     self.keep_looping();
                 }
                 Some(outcome)
@@ -219,17 +252,23 @@ impl Resident {
                 self.keep_looping();
                 match tokio::time::timeout(self.limits().time(Limit::Wall), answer).await {
                     Ok(outcome) => outcome.ok(),
-                    Err(_) => {
-                        self.condemn(self.broke(Limit::Wall));
-                        self.wake();
-                        None
-                    }
+                    // Nothing runs now, so the others in this isolate can go on.
+                    Err(_) => return Err(self.give_up(&live, self.broke(Limit::Wall))),
                 }
             }
         };
-        let (pass_through, broke) =
-            self.held(|held| held.invocations.get_mut(live.id).map_or((false, None), |i| (i.pass_through, i.broke)));
+        let (pass_through, broke) = self
+            .held(|held| held.invocations.get_mut(live.id).map_or((false, None), |i| (i.pass_through, i.broke)));
         self.conclude(outcome, broke, live).map_err(|fault| Failure { fault, pass_through })
+    }
+
+    /// Ends an invocation whatever it still waits for.
+    fn give_up(&self, live: &Live, fault: Fault) -> Failure {
+        self.held(|held| {
+            let pass_through = held.invocations.get_mut(live.id).is_some_and(|i| i.pass_through);
+            held.end(live.id);
+            Failure { fault, pass_through }
+        })
     }
 
     fn admit(
@@ -248,22 +287,15 @@ impl Resident {
             if held.invocations.len() as u64 >= limits.get(Limit::Concurrency) {
                 return None;
             }
-            let body =
-                if http_body::Body::is_end_stream(&body) { 0 } else { held.bodies.insert(HeldBody::Ready(body))? };
-            held.invocations.insert(Invocation {
-                head,
-                url,
-                body,
-                capabilities,
-                answer: Some(sender),
-                released: false,
-                waits: 0,
-                cpu: Duration::ZERO,
-                subrequests: limits.get(Limit::Subrequests),
-                log_bytes: limits.get(Limit::Log),
-                pass_through: false,
-                broke: None,
-            })
+            let body = match http_body::Body::is_end_stream(&body) {
+                true => 0,
+                false => held.bodies.insert(HeldBody { owner: 0, body: Some(body) })?,
+            };
+            let id = held.invocations.insert(Invocation::new(head, url, body, capabilities, sender, limits))?;
+            if let Some(body) = held.bodies.get_mut(body) {
+                body.owner = id;
+            }
+            Some(id)
         });
         let id = id.ok_or_else(|| self.broke(Limit::Concurrency))?;
         Ok((Live { resident: Rc::clone(self), id }, receiver))
@@ -290,12 +322,19 @@ impl Resident {
         let refused = self.blank.borrow().isolate.buffers.refused.swap(false, Ordering::Relaxed);
         let broke = broke.or(refused.then_some(Limit::Buffers));
         match outcome {
-            None => Err(self.condemned.borrow().clone().unwrap_or(Fault::NeverAnswered)),
+            None => Err(match (&*self.condemned.borrow(), broke) {
+                (Some(fault), _) => fault.clone(),
+                (None, Some(limit)) => self.broke(limit),
+                (None, None) => Fault::NeverAnswered,
+            }),
             Some(Outcome::Threw(message)) => Err(match broke {
                 Some(limit) => self.broke(limit),
                 None => Fault::Threw(readable(&message)),
             }),
             Some(Outcome::Invalid(message)) => Err(Fault::InvalidResponse(readable(&message))),
+            Some(Outcome::Response { status, .. }) if status < 200 => {
+                Err(Fault::InvalidResponse(format!("{status} is no status of a final response")))
+            }
             Some(Outcome::Response { status, headers, body }) => {
                 let mut response = http::Response::new(());
                 *response.status_mut() = http::StatusCode::from_u16(status)
@@ -334,67 +373,79 @@ impl Resident {
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         *self.waker.borrow_mut() = Some(cx.waker().clone());
         if !self.is_condemned() {
+            self.held(|held| held.touched.clear());
             let (turn, used) = self.segment(Limit::Cpu, self.budget(), |runtime| {
+                self.release_ended(runtime);
                 runtime.poll_event_loop(cx, PollEventLoopOptions::default())
             });
-            self.charge(used);
+            self.charge_turn(used);
             match turn {
                 Poll::Ready(Err(error)) => self.condemn(Fault::Threw(describe(&self.program, &error))),
                 // Nothing is left to wait for: who has no answer now gets none.
                 Poll::Ready(Ok(())) if !self.is_condemned() => {
-                    self.fail_all();
+                    self.held(Held::exhaust_all);
                     return Poll::Ready(());
                 }
                 _ => {}
             }
         }
         if self.is_condemned() {
-            self.fail_all();
+            self.held(Held::exhaust_all);
             return Poll::Ready(());
         }
-        if self.held(sweep) == 0 { Poll::Ready(()) } else { Poll::Pending }
+        let idle = self.held(|held| held.invocations.len() == 0 && held.ended.is_empty());
+        if idle { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Closes the channels of all that wait, and forgets what only `waitUntil` kept.
-    fn fail_all(&self) {
-        self.held(|held| {
-            for invocation in held.invocations.iter_mut() {
-                invocation.answer = None;
-                invocation.waits = 0;
-            }
-            held.writers.clear();
-            sweep(held);
-        });
-    }
-
-    /// What a turn of the event loop may use: the most that any request in flight has left.
-    fn budget(&self) -> Duration {
-        let limit = self.limits().time(Limit::Cpu);
-        self.held(|held| held.invocations.iter_mut().map(|i| limit.saturating_sub(i.cpu)).max()).unwrap_or(limit)
-    }
-
-    /// Charges processor time to the requests in flight, in equal parts: V8 does not say whose callbacks a turn ran.
-    fn charge(&self, used: Duration) {
-        let limit = self.limits().time(Limit::Cpu);
-        let over = self.held(|held| {
-            let share = used / u32::try_from(held.invocations.len().max(1)).unwrap_or(u32::MAX);
-            let mut over = false;
-            for invocation in held.invocations.iter_mut() {
-                invocation.cpu += share;
-                over |= invocation.cpu > limit;
-            }
-            over
-        });
-        if over {
-            self.condemn(self.broke(Limit::Cpu));
+    /// Lets JavaScript forget what invocations left that are over.
+    fn release_ended(&self, runtime: &mut JsRuntime) {
+        let ended = self.held(|held| std::mem::take(&mut held.ended));
+        if ended.is_empty() {
+            return;
+        }
+        deno_core::scope!(scope, runtime);
+        v8::tc_scope!(let scope, scope);
+        let release = v8::Local::new(scope, &self.release);
+        let this = v8::undefined(scope).into();
+        for id in ended {
+            let id = v8::Integer::new_from_unsigned(scope, id).into();
+            let _ = release.call(scope, this, &[id]);
         }
     }
-}
 
-/// Forgets the invocations that are over; how many are left.
-fn sweep(held: &mut Held) -> usize {
-    held.invocations.retain(|invocation| !(invocation.released && invocation.waits == 0));
-    held.invocations.len()
+    /// What a turn of the event loop may use: what the only request in flight has left, or as much as any may have.
+    fn budget(&self) -> Duration {
+        let limit = self.limits().time(Limit::Cpu);
+        let spent = self.held(|held| match held.invocations.ids()[..] {
+            [only] => held.invocations.get_mut(only).map(|invocation| invocation.cpu),
+            _ => None,
+        });
+        limit.saturating_sub(spent.unwrap_or_default()).max(LEAST_TURN)
+    }
+
+    /// Charges a turn of the event loop to those whose ops or timers it served, in equal parts; to all in flight when
+    /// none are known to have had a share: V8 does not say whose promises it went on with.
+    fn charge_turn(&self, used: Duration) {
+        let ids = self.held(|held| {
+            let touched = std::mem::take(&mut held.touched);
+            if touched.is_empty() { held.invocations.ids() } else { touched }
+        });
+        let share = used / u32::try_from(ids.len().max(1)).unwrap_or(u32::MAX);
+        ids.into_iter().for_each(|id| self.charge(id, share));
+    }
+
+    /// Charges processor time to an invocation; one that has used up all it had is ended.
+    fn charge(&self, id: u32, used: Duration) {
+        let limit = self.limits().time(Limit::Cpu);
+        self.held(|held| {
+            let Some(invocation) = held.invocations.get_mut(id) else { return };
+            invocation.cpu += used;
+            if invocation.cpu > limit {
+                invocation.broke.get_or_insert(Limit::Cpu);
+                held.exhaust(id);
+            }
+        });
+    }
 }
 
 /// Holds an invocation from its admission to the end of its response's body, or to the client's departure.
@@ -406,32 +457,37 @@ struct Live {
 impl Drop for Live {
     fn drop(&mut self) {
         let resident = &self.resident;
-        let waiting = resident.held(|held| {
-            if let Some(invocation) = held.invocations.get_mut(self.id) {
-                invocation.released = true;
-                invocation.answer = None;
-                let body = invocation.body;
-                let waiting = invocation.waits > 0;
-                held.bodies.remove(body);
-                sweep(held);
-                return waiting;
-            }
-            false
+        let waits = resident.held(|held| {
+            let Some(invocation) = held.invocations.get_mut(self.id) else { return false };
+            invocation.released = true;
+            invocation.answer = None;
+            let waits = invocation.waits > 0;
+            held.settle(self.id);
+            waits
         });
-        if waiting {
-            let (resident, id) = (Rc::clone(resident), self.id);
-            deno_core::unsync::spawn(async move {
-                tokio::time::sleep(resident.limits().time(Limit::WaitUntil)).await;
-                resident.held(|held| {
+        if waits {
+            let (waiting, id) = (Rc::clone(resident), self.id);
+            let task = deno_core::unsync::spawn(async move {
+                tokio::time::sleep(waiting.limits().time(Limit::WaitUntil)).await;
+                waiting.held(|held| {
                     if let Some(invocation) = held.invocations.get_mut(id) {
+                        invocation.giving_up = None;
                         invocation.capabilities.log(3, "waitUntil: still pending at its limit, given up");
-                        invocation.waits = 0;
+                        held.end(id);
                     }
                 });
-                resident.wake();
+                waiting.wake();
+            });
+            resident.held(|held| {
+                if let Some(invocation) = held.invocations.get_mut(self.id) {
+                    invocation.giving_up = Some(task.abort_handle());
+                }
             });
         }
-        self.resident.wake();
+        if resident.held(|held| !held.ended.is_empty()) && !resident.is_condemned() {
+            resident.keep_looping();
+        }
+        resident.wake();
     }
 }
 

@@ -39,14 +39,10 @@ impl<T> Table<T> {
         self.slots[index].1.as_mut()
     }
 
-    /// Removes every value that `keep` does not want.
-    pub(crate) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
-        for index in 0..self.slots.len() {
-            let (generation, value) = &self.slots[index];
-            if value.as_ref().is_some_and(|value| !keep(value)) {
-                self.remove(generation << INDEX_BITS | index as u32);
-            }
-        }
+    /// The ids of all values.
+    pub(crate) fn ids(&self) -> Vec<u32> {
+        let used = self.slots.iter().enumerate().filter(|(_, (_, value))| value.is_some());
+        used.map(|(index, (generation, _))| generation << INDEX_BITS | index as u32).collect()
     }
 
     pub(crate) fn remove(&mut self, id: u32) -> Option<T> {

@@ -6,9 +6,17 @@ use std::time::{Duration, Instant};
 
 use deno_core::v8::IsolateHandle;
 
+use crate::entered::look_at_memory;
+
 /// How often the slots are looked at while something runs, and while nothing has for a second.
 const TICK: Duration = Duration::from_millis(1);
 const IDLE_TICK: Duration = Duration::from_millis(10);
+
+/// A segment may last so many times its budget, and this much, before it is ended although it was on no processor.
+const WALL_FACTOR: u32 = 20;
+const WALL_REST: Duration = Duration::from_secs(1);
+/// Between two looks at the memory of a segment that goes on.
+const MEMORY_AFTER: Duration = Duration::from_millis(4);
 
 /// Watches workers. Dropped with the last of them, its thread ends by itself.
 #[derive(Clone, Debug)]
@@ -92,12 +100,20 @@ impl Slot {
         let mut running = lock(&self.running);
         let (Some(handle), Some(started)) = (&running.handle, running.started) else { return false };
         if seen.segment != running.segment {
-            *seen = Look { segment: running.segment, on_cpu: self.on_cpu() };
+            *seen = Look { segment: running.segment, on_cpu: self.on_cpu(), looked: started };
+        }
+        if started.elapsed() >= MEMORY_AFTER && seen.looked.elapsed() >= MEMORY_AFTER {
+            seen.looked = Instant::now();
+            look_at_memory(handle);
         }
         // The clock on the wall is the cheap question; only then is the processor's asked, because a thread that had to
         // wait for a processor has not used it.
         if running.killed || running.heap_full.load(Ordering::Relaxed) {
             handle.terminate_execution();
+        } else if started.elapsed() >= running.budget * WALL_FACTOR + WALL_REST {
+            // On no processor for all that time: it waits inside V8 for something that no limit counts.
+            handle.terminate_execution();
+            running.killed = true;
         } else if started.elapsed() >= running.budget {
             let used = match (self.on_cpu(), seen.on_cpu) {
                 (Some(now), Some(then)) => now.saturating_sub(then) + TICK,
@@ -113,10 +129,11 @@ impl Slot {
 }
 
 /// The segment that ran at the last look at a slot, and its thread's processor time then.
-#[derive(Default)]
 struct Look {
     segment: u64,
     on_cpu: Option<Duration>,
+    /// When its memory was last looked at.
+    looked: Instant,
 }
 
 fn watch(slots: &Weak<Mutex<Vec<Weak<Slot>>>>) {
@@ -126,7 +143,7 @@ fn watch(slots: &Weak<Mutex<Vec<Weak<Slot>>>>) {
         {
             let slots = lock(&slots);
             if seen.len() != slots.len() || !seen.iter().zip(slots.iter()).all(|(a, b)| a.0.ptr_eq(b)) {
-                seen = slots.iter().map(|slot| (Weak::clone(slot), Look::default())).collect();
+                seen = slots.iter().map(|slot| (Weak::clone(slot), Look { segment: 0, on_cpu: None, looked: last_active })).collect();
             }
         }
         drop(slots);

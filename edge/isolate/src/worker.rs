@@ -122,25 +122,27 @@ impl Worker {
         drop(gone);
     }
 
+    /// Requests that are under way or whose `waitUntil` promises are.
+    pub fn in_flight(&self) -> usize {
+        self.0.residents.borrow().values().filter_map(|entry| entry.get()).map(|resident| resident.in_flight()).sum()
+    }
+
     /// Isolates that hold a function, and those that wait for one.
     pub fn counts(&self) -> (usize, usize) {
         (self.0.residents.borrow().len(), self.0.ready.borrow().len())
     }
 
     async fn lease(&self, program: &Arc<Program>, timing: &mut Timing) -> Result<Rc<Resident>, Fault> {
-        let entry = {
-            let mut residents = self.0.residents.borrow_mut();
-            if let Some(entry) = residents.get(&program.version) {
-                Rc::clone(entry)
-            } else {
-                let entry = Entry::default();
-                residents.insert(program.version.clone(), Rc::clone(&entry));
-                entry
-            }
-        };
-        if let Some(resident) = entry.get()
-            && !resident.is_condemned()
-        {
+        let known = self.0.residents.borrow().get(&program.version).map(Rc::clone);
+        let known = known.filter(|entry| !entry.get().is_some_and(|resident| resident.is_condemned()));
+        let entry = known.unwrap_or_else(|| {
+            let entry = Entry::default();
+            // What was condemned there goes once those that still use it have ended.
+            let condemned = self.0.residents.borrow_mut().insert(program.version.clone(), Rc::clone(&entry));
+            drop(condemned);
+            entry
+        });
+        if let Some(resident) = entry.get() {
             return Ok(Rc::clone(resident));
         }
         self.make_room();
@@ -154,7 +156,10 @@ impl Worker {
         timing.start = Some(began.elapsed());
         self.refill();
         if resident.is_err() {
-            self.0.residents.borrow_mut().remove(&program.version);
+            let mut residents = self.0.residents.borrow_mut();
+            if residents.get(&program.version).is_some_and(|held| Rc::ptr_eq(held, &entry)) {
+                residents.remove(&program.version);
+            }
         }
         resident
     }

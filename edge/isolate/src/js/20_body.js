@@ -188,8 +188,8 @@ function exactBuffer(bytes) {
 }
 
 // Hands a stream to Rust: returns the id of a native body, and pumps with back-pressure until the end.
-function streamToNative(stream) {
-  const id = op_stream_new();
+function streamToNative(stream, invocation) {
+  const id = op_stream_new(invocation);
   const reader = stream.getReader();
   const pump = async () => {
     try {
@@ -198,7 +198,7 @@ function streamToNative(stream) {
         if (done) break;
         const bytes = asBytes(value);
         for (let at = 0; at < bytes.byteLength; at += MAX_CHUNK) {
-          if (!await op_stream_write(id, bytes.slice(at, at + MAX_CHUNK))) {
+          if (!await op_stream_write(invocation, id, bytes.slice(at, at + MAX_CHUNK))) {
             await reader.cancel(new TypeError("The other side closed the connection"));
             return;
           }

@@ -283,8 +283,8 @@ const { _is: isResponse, _body: responseBody } = Response;
 for (const hidden of ["_is", "_body"]) delete Response[hidden];
 mixinBody(Response.prototype, responseBody, (response) => response.headers.get("content-type"));
 
-// A body on its way to Rust: [text or bytes or null, id of a native body or 0].
-function outgoing(body) {
+// A body on its way to Rust for an invocation: [text or bytes or null, id of a native body or 0].
+function outgoing(body, invocation) {
   if (body === null) return [null, 0];
   if (body.unusable) throw new TypeError("The body has been used already");
   if (body.stream === null || body.kind !== NATIVE) {
@@ -299,7 +299,7 @@ function outgoing(body) {
     body.take();
     return [null, body.source];
   }
-  return [null, streamToNative(body.asStream())];
+  return [null, streamToNative(body.asStream(), invocation)];
 }
 
 let nextFetch = 1;
@@ -314,7 +314,7 @@ async function fetch(input, init = undefined) {
   signal?.throwIfAborted();
   let { method, url } = request;
   let headers = flatOf(request);
-  let [bytes, bodyId] = outgoing(bodyOf(request));
+  let [bytes, bodyId] = outgoing(bodyOf(request), invocation);
   const cf = init?.cf === undefined ? "" : JSON.stringify(init.cf);
   for (let hops = 0;; hops++) {
     const head = await send(invocation, method, url, headers, bytes, bodyId, cf, signal);

@@ -41,7 +41,7 @@ function respond(id, response) {
     return;
   }
   try {
-    const [bytes, bodyId] = outgoing(body);
+    const [bytes, bodyId] = outgoing(body, id);
     op_respond(id, response.status, flat, bytes, bodyId);
   } catch (error) {
     op_fail(id, "invalid", describe(error));
@@ -230,7 +230,7 @@ const aborts = load("03_abort_signal");
 const streams = load("06_streams");
 const encoding = load("08_text_encoding");
 const files = load("09_file");
-const timers = load("02_timers");
+const timers = core.loadExtScript("ext:skerry/25_timers.js");
 const base64 = load("05_base64");
 const compression = load("14_compression");
 const exceptions = load("01_dom_exception");
@@ -288,5 +288,8 @@ for (const name of ["crypto", "Crypto", "CryptoKey", "SubtleCrypto"]) {
   });
 }
 
-globalThis.__skerry = { boot, dispatch };
+// What an invocation that is over may have left: called with its number before the next stretch of JavaScript.
+const release = timers.releaseTimers;
+
+globalThis.__skerry = { boot, dispatch, release };
 })();
