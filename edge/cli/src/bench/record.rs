@@ -293,7 +293,10 @@ mod tests {
         latencies.record(Duration::from_secs(3600));
         let summary = latencies.summary();
         assert_eq!(summary.count, 1001);
-        assert!((summary.p50_ms.unwrap() - 501.0).abs() < 1.0 && (summary.p99_ms.unwrap() - 991.0).abs() < 2.0, "{summary:?}");
+        assert!(
+            (summary.p50_ms.unwrap() - 501.0).abs() < 1.0 && (summary.p99_ms.unwrap() - 991.0).abs() < 2.0,
+            "{summary:?}"
+        );
         assert!((summary.max_ms.unwrap() - 120_000.0).abs() < 200.0, "{summary:?}");
     }
 

@@ -134,7 +134,11 @@ impl Bench {
         let fleet = Fleet::find(self.state.as_deref(), &std::env::current_dir()?)?;
         let (pop, client) = self.ends(&fleet)?;
         let report = super::runtime()?.block_on(self.measure(&fleet, pop, &client))?;
-        if self.json { output::json(&report)? } else { output::print(&report)? }
+        if self.json {
+            output::json(&report)?
+        } else {
+            output::print(&report)?
+        }
         match &report.targets[0] {
             pop if pop.successes() == 0 => Err(Failure::Failed(format!("{} gave no successful answer", pop.name))),
             _ => Ok(()),
