@@ -16,7 +16,7 @@ use crate::output::{Failure, Progress};
 /// again changes nothing. A build that fails, or a PoP that cannot start the version, leaves the last good one serving.
 ///
 /// Exit code 0 when the version is live, also when a PoP is down or late, or cannot be asked: it catches up by itself.
-/// Exit code 1 when nothing changed, or a PoP could not start the version.
+/// Exit code 1 when it could not be made live, or a PoP could not start it.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Deploy {

@@ -54,7 +54,7 @@ enum Verb {
 ///
 /// The project file of --function gives what flags do not: issuer and audience, algorithm and key id of its first key that
 /// fits, and without --secret or --key-file its first shared secret too. So what is printed is accepted by that function.
-/// Nothing is checked on purpose, so that expired, early or foreign tokens can be made: --exp -1h, --nbf 1h, --iss other.
+/// No claim is checked on purpose, so that expired, early or foreign tokens can be made: --exp -1h, --nbf 1h, --iss other.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 struct Sign {
