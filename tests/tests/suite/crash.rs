@@ -15,10 +15,7 @@ async fn what_was_acknowledged_survives_kill_9_of_every_process() {
         tokio::task::block_in_place(|| fleet.deploy(&f));
         let pid = fleet.pid(victim);
         fleet.signal(victim, Signal::KILL);
-        eventually("the supervisor has started it again", async || {
-            fleet.pid(victim).is_some_and(|now| Some(now) != pid)
-        })
-        .await;
+        eventually("the supervisor has started it again", async || fleet.pid(victim).is_some_and(|now| Some(now) != pid)).await;
         eventually("the acknowledged version serves", async || {
             try_send(pop, http::Method::GET, "/f", &[], "").await.is_ok_and(|reply| reply.text() == n.to_string())
         })
@@ -57,8 +54,7 @@ async fn an_origin_killed_in_the_middle_of_deploys_keeps_each_that_was_acknowled
             let released: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
             acknowledged.push(released["version"].as_str().unwrap().to_owned());
         }
-        eventually("the origin is started again", async || fleet.pid("origin").is_some_and(|now| Some(now) != pid))
-            .await;
+        eventually("the origin is started again", async || fleet.pid("origin").is_some_and(|now| Some(now) != pid)).await;
         let admin = fleet.admin();
         eventually("the origin answers", async || {
             try_send(admin, http::Method::GET, "/v1/pops", &[], "").await.is_ok()
@@ -109,12 +105,12 @@ async fn a_damaged_bundle_on_disk_is_never_run_and_is_fetched_again() {
         })
     })
     .await;
-    let mut origin = fleet.command("origin").spawn().unwrap();
+    let mut again = fleet.command("origin").spawn().unwrap();
     eventually("it serves the true version", async || {
         try_send(pop, http::Method::GET, "/f", &[], "").await.is_ok_and(|reply| reply.text() == "intact")
     })
     .await;
-    rustix::process::kill_process(rustix::process::Pid::from_child(&origin), Signal::TERM).unwrap();
-    origin.wait().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&again), Signal::TERM).unwrap();
+    again.wait().unwrap();
     assert_eq!(get(pop, "/f", &[]).await.text(), "intact");
 }
