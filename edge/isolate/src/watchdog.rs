@@ -87,19 +87,19 @@ impl Slot {
         text.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)
     }
 
-    /// Looks at this slot once. `seen` is the segment that ran at the last look, and the processor time then.
-    fn look(&self, seen: &mut (u64, Option<Duration>)) -> bool {
+    /// Looks at this slot once; whether something ran.
+    fn look(&self, seen: &mut Look) -> bool {
         let mut running = lock(&self.running);
         let (Some(handle), Some(started)) = (&running.handle, running.started) else { return false };
-        if seen.0 != running.segment {
-            *seen = (running.segment, self.on_cpu());
+        if seen.segment != running.segment {
+            *seen = Look { segment: running.segment, on_cpu: self.on_cpu() };
         }
         // The clock on the wall is the cheap question; only then is the processor's asked, because a thread that had to
         // wait for a processor has not used it.
         if running.killed || running.heap_full.load(Ordering::Relaxed) {
             handle.terminate_execution();
         } else if started.elapsed() >= running.budget {
-            let used = match (self.on_cpu(), seen.1) {
+            let used = match (self.on_cpu(), seen.on_cpu) {
                 (Some(now), Some(then)) => now.saturating_sub(then) + TICK,
                 _ => started.elapsed(),
             };
@@ -112,14 +112,21 @@ impl Slot {
     }
 }
 
+/// The segment that ran at the last look at a slot, and its thread's processor time then.
+#[derive(Default)]
+struct Look {
+    segment: u64,
+    on_cpu: Option<Duration>,
+}
+
 fn watch(slots: &Weak<Mutex<Vec<Weak<Slot>>>>) {
-    let mut seen: Vec<(Weak<Slot>, (u64, Option<Duration>))> = Vec::new();
+    let mut seen: Vec<(Weak<Slot>, Look)> = Vec::new();
     let mut last_active = Instant::now();
     while let Some(slots) = slots.upgrade() {
         {
             let slots = lock(&slots);
             if seen.len() != slots.len() || !seen.iter().zip(slots.iter()).all(|(a, b)| a.0.ptr_eq(b)) {
-                seen = slots.iter().map(|slot| (Weak::clone(slot), (0, None))).collect();
+                seen = slots.iter().map(|slot| (Weak::clone(slot), Look::default())).collect();
             }
         }
         drop(slots);
