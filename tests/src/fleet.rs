@@ -102,6 +102,11 @@ impl Fleet {
         Self { child, json, folder }
     }
 
+    /// The process of `skerry up` itself.
+    pub fn supervisor(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// The state folder.
     pub fn state(&self) -> PathBuf {
         self.folder.path().join(".skerry")

@@ -1,4 +1,5 @@
 //! How a command finds the admin API and its token: flags, then the environment, then the running fleet's `fleet.json`.
+//! `--state` is a flag as good as `--admin-url`: with it the environment has no say.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -8,6 +9,9 @@ use clap::Args;
 use origin::client::Control;
 
 use crate::fleet::{self, Fleet, FleetError};
+
+/// Environment variable with the URL of the admin API.
+const URL_VARIABLE: &str = "SKERRY_ADMIN_URL";
 
 /// Environment variable with the token itself.
 pub(crate) const TOKEN_VARIABLE: &str = "SKERRY_ADMIN_TOKEN";
@@ -65,16 +69,15 @@ impl TokenArgs {
     /// # Errors
     /// When there is none or it is no token.
     pub(crate) fn read(&self) -> Result<String, AccessError> {
-        self.given()?.ok_or(AccessError::NoToken)
+        self.given(variable(TOKEN_VARIABLE))?.ok_or(AccessError::NoToken)
     }
 
-    fn given(&self) -> Result<Option<String>, AccessError> {
-        if let Some(path) = &self.token_file {
-            return read_token(path).map(Some);
-        }
-        match std::env::var_os(TOKEN_VARIABLE) {
-            Some(value) => check(&value.to_string_lossy(), TOKEN_VARIABLE).map(Some),
-            None => Ok(None),
+    /// The token of the flag, else of the `variable`.
+    fn given(&self, variable: Option<String>) -> Result<Option<String>, AccessError> {
+        match (&self.token_file, variable) {
+            (Some(path), _) => read_token(path).map(Some),
+            (None, Some(value)) => check(&value, TOKEN_VARIABLE).map(Some),
+            (None, None) => Ok(None),
         }
     }
 }
@@ -82,8 +85,9 @@ impl TokenArgs {
 /// Which admin API a command talks to.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AccessArgs {
-    /// URL of the admin API [default: that of the running fleet]
-    #[arg(long, env = "SKERRY_ADMIN_URL", value_name = "URL")]
+    /// URL of the admin API. Without it and --state, that of the variable SKERRY_ADMIN_URL [default: that of the running
+    /// fleet]
+    #[arg(long, value_name = "URL", conflicts_with = "state")]
     admin_url: Option<String>,
     #[command(flatten)]
     token: TokenArgs,
@@ -120,14 +124,24 @@ impl AccessArgs {
     /// # Errors
     /// When neither flags nor environment nor a fleet name it, or its token is missing.
     pub(crate) fn find(&self, from: &Path) -> Result<Access, AccessError> {
-        let given = self.token.given()?;
-        if let Some(url) = &self.admin_url {
-            return Ok(Access { url: url.clone(), token: given.ok_or(AccessError::NoToken)?, fleet: None });
+        self.find_with(from, variable)
+    }
+
+    fn find_with(&self, from: &Path, variable: impl Fn(&str) -> Option<String>) -> Result<Access, AccessError> {
+        let variable = |name: &str| variable(name).filter(|_| self.state.is_none());
+        let given = self.token.given(variable(TOKEN_VARIABLE))?;
+        if let Some(url) = self.admin_url.clone().or_else(|| variable(URL_VARIABLE)) {
+            return Ok(Access { url, token: given.ok_or(AccessError::NoToken)?, fleet: None });
         }
         let fleet = Fleet::find(self.state.as_deref(), from)?;
         let token = given.map_or_else(|| read_token(&fleet.token_file), Ok)?;
         Ok(Access { url: format!("http://{}", fleet.admin), token, fleet: Some(fleet) })
     }
+}
+
+/// What the environment says, unless it is empty.
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
 }
 
 /// Reads a token file.
@@ -197,18 +211,23 @@ mod tests {
         keep_token(&fleet.token_file, || [7; 32]).unwrap();
         let own = root.path().join("own");
         std::fs::write(&own, "mine").unwrap();
-        let access = |admin_url: Option<&str>, token_file: Option<&Path>| {
+        let elsewhere = |name: &str| Some(if name == URL_VARIABLE { "http://elsewhere" } else { "other" }.to_owned());
+        let access = |admin_url: Option<&str>, token_file: Option<&Path>, state: Option<&Path>| {
             let args = AccessArgs {
                 admin_url: admin_url.map(str::to_owned),
                 token: TokenArgs { token_file: token_file.map(Path::to_owned) },
-                state: Some(root.path().to_owned()),
+                state: state.map(Path::to_owned),
             };
-            args.find(root.path())
+            args.find_with(root.path(), elsewhere)
         };
-        let found = access(None, None).unwrap();
-        assert_eq!((found.url.as_str(), found.token.len()), ("http://127.0.0.1:1", 64));
-        assert_eq!(access(None, Some(&own)).unwrap().token, "mine");
-        assert_eq!(access(Some("http://x"), Some(&own)).unwrap().url, "http://x");
-        assert!(access(None, Some(Path::new("absent"))).unwrap_err().to_string().contains("absent"));
+        let state = Some(root.path());
+        let found = access(None, None, state).unwrap();
+        assert_eq!((found.url.as_str(), found.token.len()), ("http://127.0.0.1:1", 64), "--state wins over variables");
+        assert_eq!(access(None, Some(&own), state).unwrap().token, "mine");
+        let found = access(None, None, None).unwrap();
+        assert_eq!((found.url.as_str(), found.token.as_str()), ("http://elsewhere", "other"));
+        let found = access(Some("http://x"), Some(&own), None).unwrap();
+        assert_eq!((found.url.as_str(), found.token.as_str()), ("http://x", "mine"));
+        assert!(access(None, Some(Path::new("absent")), state).unwrap_err().to_string().contains("absent"));
     }
 }

@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use origin::bundle::{Asset, Bundle, Digest, FORMAT, MAX_BUNDLE_BYTES, Module};
 
 use crate::project::{Project, SourceError, SourceErrors};
+use crate::units::show_bytes;
 
 /// Everything that stands in the way of a bundle.
 pub(crate) type BuildErrors = SourceErrors;
@@ -131,8 +132,10 @@ fn too_large(
         .map(|(path, module)| (module.source.len() + module.source_map.as_ref().map_or(0, String::len), path.as_str()))
         .collect();
     sizes.sort_unstable_by(|a, b| b.cmp(a));
-    let largest: Vec<String> = sizes.iter().take(5).map(|(size, path)| format!("{path} ({size} bytes)")).collect();
-    let message = format!("the bundle has more than {MAX_BUNDLE_BYTES} bytes ({bytes} so far)");
+    let largest: Vec<String> =
+        sizes.iter().take(5).map(|(size, path)| format!("{path} ({})", show_bytes(*size as u64))).collect();
+    let (most, bytes) = (show_bytes(MAX_BUNDLE_BYTES as u64), show_bytes(bytes as u64));
+    let message = format!("the bundle has more than {most} ({bytes} so far)");
     let help = if largest.is_empty() {
         format!("it names {} static files: publish fewer", assets.len())
     } else {

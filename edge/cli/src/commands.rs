@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod completions;
+pub(crate) mod delete;
 pub(crate) mod deploy;
 pub(crate) mod functions;
 pub(crate) mod jwt;
@@ -32,6 +33,7 @@ enum Command {
     Deploy(deploy::Deploy),
     Versions(versions::Versions),
     Rollback(rollback::Rollback),
+    Delete(delete::Delete),
     Functions(functions::Functions),
     Pops(pops::Pops),
     Bench(bench::Bench),
@@ -52,6 +54,7 @@ impl Cli {
             Command::Deploy(deploy) => deploy.run(),
             Command::Versions(versions) => versions.run(),
             Command::Rollback(rollback) => rollback.run(),
+            Command::Delete(delete) => delete.run(),
             Command::Functions(functions) => functions.run(),
             Command::Pops(pops) => pops.run(),
             Command::Bench(bench) => bench.run(),
@@ -114,7 +117,7 @@ mod tests {
     #[test]
     fn commands_that_print_data_have_a_form_for_programs() {
         let command = Cli::command();
-        for verb in ["up", "deploy", "versions", "rollback", "functions", "pops", "bench"] {
+        for verb in ["up", "deploy", "versions", "rollback", "delete", "functions", "pops", "bench"] {
             let verb = command.find_subcommand(verb).unwrap();
             assert!(
                 verb.get_arguments().any(|argument| argument.get_id() == "json"),

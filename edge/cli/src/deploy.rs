@@ -10,7 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use isolate::Platform;
 use origin::api::Pop;
 use origin::bundle::{Bundle, Digest, FunctionName};
-use origin::client::{Control, Upload};
+use origin::client::{Control, ControlError, Upload};
 use origin::deployment::Outcome;
 use origin::store::Body;
 use serde::Serialize;
@@ -18,13 +18,18 @@ use serde::Serialize;
 use crate::bundling::{self, Built};
 use crate::fleet::Fleet;
 use crate::front::health;
-use crate::output::{self, Failure, note};
+use crate::output::{self, Failure, Progress, note};
 use crate::project::Project;
 use crate::table::{Align, Table};
 use crate::units::show_bytes;
 
 /// How long PoPs may take to report a change before it is said that they did not.
-pub(crate) const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Until when PoPs may report a change that is made now.
+pub(crate) fn arrival_deadline() -> Instant {
+    Instant::now() + ARRIVAL_TIMEOUT
+}
 
 /// Between two looks at what the PoPs report.
 const ARRIVAL_INTERVAL: Duration = Duration::from_millis(20);
@@ -42,12 +47,12 @@ const STACK_BYTES: usize = 8 << 20;
 ///
 /// # Errors
 /// Everything wrong with the project file, the sources or the assets, or what V8 says about the modules.
-pub(crate) fn build(platform: Platform, folder: &Path) -> Result<Built, Failure> {
+pub(crate) fn build(platform: Platform, folder: &Path, progress: &Progress) -> Result<Built, Failure> {
     let failed = |what: String| Failure::Failed(format!("{} cannot be deployed:\n{what}", folder.display()));
     let project = Project::load(folder).map_err(|errors| failed(errors.to_string()))?;
     let built = bundling::bundle(&project).map_err(|errors| failed(errors.to_string()))?;
     for warning in project.warnings.iter().chain(&built.warnings) {
-        note(format_args!("warning: {}: {warning}", folder.display()));
+        progress.note(format_args!("warning: {}: {warning}", folder.display()));
     }
     check(platform, &built.bundle).map_err(failed)?;
     Ok(built)
@@ -81,13 +86,16 @@ pub(crate) struct Released {
     pub changed: bool,
     /// Generation of the manifest.
     pub generation: u64,
-    /// Length of the bundle in bytes.
-    pub size: u64,
+    /// Length of the bundle in bytes, when it is known.
+    pub size: Option<u64>,
     /// The static files, when they were at hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assets: Option<Assets>,
     /// The PoPs.
     pub pops: Vec<Arrival>,
+    /// Why the PoPs could not be asked, when they could not: the version is live all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pops_unknown: Option<String>,
 }
 
 /// How many static files a deploy had.
@@ -106,7 +114,7 @@ pub(crate) struct Arrival {
     pub pop: String,
     /// How it went.
     pub state: State,
-    /// Milliseconds from the change of the manifest until the PoP served it; `None` when it does not.
+    /// Milliseconds from the change of the manifest until the PoP served it; `None` when it does not, or nothing changed.
     pub after_ms: Option<u64>,
     /// What went wrong there.
     pub error: Option<String>,
@@ -188,13 +196,13 @@ impl Expected {
     /// The PoPs of a fleet, or without one those that the origin has heard of lately.
     ///
     /// # Errors
-    /// When the origin does not answer.
-    pub(crate) async fn of(fleet: Option<&Fleet>, control: &Control) -> Result<Vec<Self>, Failure> {
+    /// When the origin does not answer until the deadline.
+    async fn of(fleet: Option<&Fleet>, control: &Control, deadline: Instant) -> Result<Vec<Self>, ControlError> {
         if let Some(fleet) = fleet {
             let pops = fleet.pops.iter().map(|pop| Self { name: pop.name.clone(), address: Some(pop.address) });
             return Ok(pops.collect());
         }
-        let pops = control.pops().await?;
+        let pops = insist(deadline, || control.pops()).await?;
         let latest = pops.iter().map(|pop| pop.last_seen_ms).max().unwrap_or_default();
         let heard = pops.into_iter().filter(|pop| latest.saturating_sub(pop.last_seen_ms) <= HEARD_WITHIN_MS);
         Ok(heard.map(|pop| Self { name: pop.name, address: None }).collect())
@@ -209,21 +217,35 @@ impl Expected {
     }
 }
 
+/// Asks again until there is an answer or the deadline is over: what has been acknowledged is not undone by an origin
+/// that is busy for a moment, or starts again.
+async fn insist<T>(deadline: Instant, ask: impl AsyncFn() -> Result<T, ControlError>) -> Result<T, ControlError> {
+    loop {
+        match tokio::time::timeout_at(deadline.into(), ask()).await {
+            Ok(Err(_)) if Instant::now() + ARRIVAL_INTERVAL < deadline => tokio::time::sleep(ARRIVAL_INTERVAL).await,
+            Ok(answer) => return answer,
+            Err(_) => return Err(ControlError::TimedOut),
+        }
+    }
+}
+
 /// Waits until every PoP that is up has the change of `function` (of any, when `None`) in `generation`, made at
-/// `since_ms`, or [`ARRIVAL_TIMEOUT`] is over.
+/// `since_ms` if that is known, or the deadline is over.
 ///
 /// # Errors
 /// When the origin does not answer.
 pub(crate) async fn arrivals(
     control: &Control,
-    expected: &[Expected],
+    fleet: Option<&Fleet>,
     function: Option<&FunctionName>,
     generation: u64,
-    since_ms: u64,
-) -> Result<Vec<Arrival>, Failure> {
-    let deadline = Instant::now() + ARRIVAL_TIMEOUT;
+    since_ms: Option<u64>,
+    deadline: Instant,
+) -> Result<Vec<Arrival>, ControlError> {
+    let expected = Expected::of(fleet, control, deadline).await?;
     loop {
-        let (up, seen) = tokio::join!(join_all(expected.iter().map(Expected::is_up)), control.pops());
+        let (up, seen) =
+            tokio::join!(join_all(expected.iter().map(Expected::is_up)), insist(deadline, || control.pops()));
         let seen = seen?;
         let arrivals: Vec<Arrival> = expected
             .iter()
@@ -234,14 +256,20 @@ pub(crate) async fn arrivals(
             })
             .collect();
         let waiting = arrivals.iter().zip(&up).any(|(arrival, up)| *up && arrival.state == State::Late);
-        if !waiting || Instant::now() >= deadline {
+        if !waiting || Instant::now() + ARRIVAL_INTERVAL >= deadline {
             return Ok(arrivals);
         }
         tokio::time::sleep(ARRIVAL_INTERVAL).await;
     }
 }
 
-fn arrival(name: &str, up: bool, seen: Option<&Pop>, function: Option<&FunctionName>, since_ms: u64) -> Arrival {
+fn arrival(
+    name: &str,
+    up: bool,
+    seen: Option<&Pop>,
+    function: Option<&FunctionName>,
+    since_ms: Option<u64>,
+) -> Arrival {
     let failed = seen.and_then(|seen| match function {
         Some(function) => seen.failed.get(function).cloned(),
         None => seen.failed.values().next().cloned(),
@@ -252,28 +280,34 @@ fn arrival(name: &str, up: bool, seen: Option<&Pop>, function: Option<&FunctionN
         (None, _) if up => State::Late,
         (None, _) => State::Down,
     };
-    let after_ms = seen.filter(|_| failed.is_none()).map(|seen| seen.applied_at_ms.saturating_sub(since_ms));
+    let served = seen.filter(|_| failed.is_none());
+    let after_ms = served.and_then(|seen| Some(seen.applied_at_ms.saturating_sub(since_ms?)));
     Arrival { pop: name.to_owned(), state, after_ms, error: failed }
 }
 
-/// Waits for the PoPs after a deploy or rollback and puts everything together.
-///
-/// # Errors
-/// When the origin does not answer.
+/// Waits for the PoPs after a deploy or rollback and puts everything together. The version is live whatever happens here:
+/// that the PoPs cannot be asked is told, and is no failure.
 pub(crate) async fn follow(
     control: &Control,
     fleet: Option<&Fleet>,
     function: &FunctionName,
     outcome: Outcome,
-) -> Result<Released, Failure> {
-    let manifest = control.manifest().await?;
-    let live = manifest.functions.get(function).filter(|live| live.version == outcome.version);
-    let expected = Expected::of(fleet, control).await?;
-    let since = live.map_or(0, |live| live.deployed_at_ms);
-    let pops = arrivals(control, &expected, Some(function), outcome.generation, since).await?;
+    deadline: Instant,
+) -> Released {
     let Outcome { generation, version, previous, changed } = outcome;
-    let size = live.map_or(0, |live| live.size);
-    Ok(Released { function: function.clone(), version, previous, changed, generation, size, assets: None, pops })
+    let asked = async {
+        let manifest = insist(deadline, || control.manifest()).await?;
+        let live = manifest.functions.get(function).filter(|live| live.version == version);
+        let since = live.filter(|_| changed).map(|live| live.deployed_at_ms);
+        let pops = arrivals(control, fleet, Some(function), generation, since, deadline).await?;
+        Ok::<_, ControlError>((live.map(|live| live.size), pops))
+    };
+    let ((size, pops), pops_unknown) = match asked.await {
+        Ok(answer) => (answer, None),
+        Err(error) => ((None, Vec::new()), Some(error.to_string())),
+    };
+    let function = function.clone();
+    Released { function, version, previous, changed, generation, size, assets: None, pops, pops_unknown }
 }
 
 impl Released {
@@ -286,6 +320,12 @@ impl Released {
             output::json(self)?;
         } else {
             output::print(self)?;
+        }
+        if let Some(why) = &self.pops_unknown {
+            let (function, version) = (&self.function, self.version.short());
+            note(format_args!(
+                "warning: {function}@{version} is live; the PoPs could not be asked whether they have it: {why}"
+            ));
         }
         let failed: Vec<String> = self
             .pops
@@ -308,15 +348,12 @@ impl fmt::Display for Released {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let version = self.version.short();
         if self.changed {
-            write!(
-                f,
-                "{}@{version} is live, generation {}, {}",
-                self.function,
-                self.generation,
-                show_bytes(self.size)
-            )?;
+            write!(f, "{}@{version} is live, generation {}", self.function, self.generation)?;
         } else {
-            write!(f, "{}@{version} was live already, {}", self.function, show_bytes(self.size))?;
+            write!(f, "{}@{version} was live already", self.function)?;
+        }
+        if let Some(size) = self.size {
+            write!(f, ", {}", show_bytes(size))?;
         }
         if let Some(assets) = self.assets.filter(|assets| assets.total > 0) {
             write!(f, ", {} assets of which {} were uploaded", assets.total, assets.uploaded)?;
@@ -327,10 +364,14 @@ impl fmt::Display for Released {
         }
         let mut table = Table::new(&[("POP", Align::Left), ("HAD IT AFTER", Align::Right), ("STATE", Align::Left)]);
         for pop in &self.pops {
-            let after = pop.after_ms.filter(|_| self.changed).map(|ms| format!("{ms} ms")).unwrap_or_default();
+            let after = pop.after_ms.map(|ms| format!("{ms} ms")).unwrap_or_default();
             table.row([pop.pop.clone(), after, pop.state.as_str().to_owned()]);
         }
-        if self.pops.is_empty() { writeln!(f, "no PoP has been heard of yet") } else { write!(f, "{table}") }
+        match (&self.pops[..], &self.pops_unknown) {
+            ([], Some(_)) => Ok(()),
+            ([], None) => writeln!(f, "no PoP has been heard of yet"),
+            _ => write!(f, "{table}"),
+        }
     }
 }
 
@@ -347,9 +388,12 @@ mod tests {
     fn a_pop_is_live_failed_late_or_down() {
         let hello: FunctionName = "hello".parse().unwrap();
         let other: FunctionName = "other".parse().unwrap();
-        let of = |up, seen: Option<&Pop>, function: &FunctionName| arrival("lhr", up, seen, Some(function), 1_000);
+        let of =
+            |up, seen: Option<&Pop>, function: &FunctionName| arrival("lhr", up, seen, Some(function), Some(1_000));
         let live = of(true, Some(&pop(3, None)), &hello);
         assert_eq!((live.state, live.after_ms), (State::Live, Some(42)));
+        let same = arrival("lhr", true, Some(&pop(3, None)), Some(&hello), None);
+        assert_eq!((same.state, same.after_ms), (State::Live, None), "nothing changed, so there is no time it took");
         let failed = of(true, Some(&pop(3, Some("threw"))), &hello);
         assert_eq!((failed.state, failed.after_ms, failed.error.as_deref()), (State::Failed, None, Some("threw")));
         assert_eq!(of(true, Some(&pop(3, Some("threw"))), &other).state, State::Live, "another function's failure");
@@ -364,12 +408,13 @@ mod tests {
             previous: Some(Digest::of(b"1")),
             changed: true,
             generation: 7,
-            size: 1536,
+            size: Some(1536),
             assets: Some(Assets { total: 3, uploaded: 1 }),
             pops: vec![
-                arrival("lhr", true, Some(&pop(7, None)), None, 1_000),
-                arrival("nrt", false, None, None, 1_000),
+                arrival("lhr", true, Some(&pop(7, None)), None, Some(1_000)),
+                arrival("nrt", false, None, None, Some(1_000)),
             ],
+            pops_unknown: None,
         };
         let text = released.to_string();
         assert!(
@@ -379,5 +424,16 @@ mod tests {
         assert!(text.contains("lhr         42 ms  live") && text.contains("down"), "{text}");
         let json = serde_json::to_value(&released).unwrap();
         assert_eq!((&json["pops"][0]["after_ms"], &json["pops"][1]["state"]), (&42.into(), &"down".into()));
+    }
+
+    #[tokio::test]
+    async fn what_is_live_is_said_to_be_live_when_the_origin_is_gone_afterwards() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let control = Control::new(format!("http://{closed}").parse().unwrap(), "t");
+        let outcome = Outcome { generation: 7, version: Digest::of(b"2"), previous: None, changed: true };
+        let deadline = Instant::now() + ARRIVAL_INTERVAL * 5;
+        let released = follow(&control, None, &"hello".parse().unwrap(), outcome, deadline).await;
+        assert!(released.pops_unknown.as_ref().is_some_and(|why| why.contains("cannot be reached")), "{released:?}");
+        assert!(released.to_string().contains("is live, generation 7"), "{released}");
     }
 }

@@ -6,9 +6,11 @@
 //! before the request's head goes on, half before the answer's head comes back. Bodies stream behind their heads.
 //!
 //! A PoP that cannot be reached is out until a health check finds it again, and its clients go to the next nearest.
-//! A request that a PoP may have begun to run is repeated only when it is idempotent and has no body.
+//! A request that a PoP may have begun to run is repeated only when it is idempotent and has no body: when the connection
+//! breaks, or when the PoP hangs, which a health check without an answer shows.
 
 pub(crate) mod forward;
+mod greeting;
 pub(crate) mod health;
 
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +33,7 @@ use tokio::sync::Semaphore;
 
 use crate::alarm::Alarm;
 use forward::{Body, Failure, Upload};
+use greeting::Greeting;
 use health::Health;
 
 /// Names the PoP that the front door chose, with the simulated round trip in milliseconds and the client's place.
@@ -51,8 +54,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long requests under way may take to finish when the front door closes.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Largest request head accepted, in bytes.
-const MAX_HEAD_BYTES: usize = 64 << 10;
+/// Between two pings of an idle HTTP/2 connection, and the longest wait for the answer.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Largest request head accepted, in bytes. A PoP accepts 64 KiB: what is added on the way there has its room.
+const MAX_HEAD_BYTES: usize = 62 << 10;
+
+/// Most header fields of a request. A PoP accepts 100: `Host` and `X-Forwarded-For` may be added on the way there.
+const MAX_HEAD_FIELDS: usize = 98;
+
+/// Most header fields of a PoP's answer: as many as any function could set. The PoP has bounded them already.
+const MAX_ANSWER_FIELDS: usize = 4096;
 
 /// Pause after an accept that failed (out of descriptors): the loop must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -117,6 +129,7 @@ impl Front {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(256)
+            .http1_max_headers(MAX_ANSWER_FIELDS)
             .build(connector);
         let health = Health::new(config.backends.len());
         Self { config, health, alarm, client }
@@ -124,24 +137,43 @@ impl Front {
 
     /// Serves `listener` until `shutdown` resolves, then finishes what is under way within [`DRAIN_TIMEOUT`].
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        self.serve_within(Arc::new(Semaphore::new(MAX_CONNECTIONS)), listener, shutdown).await;
+    }
+
+    async fn serve_within(
+        self: Arc<Self>,
+        permits: Arc<Semaphore>,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let mut shutdown = pin!(shutdown);
-        let watch = health::watch(Arc::clone(&self));
+        let watch = health::watch_all(Arc::clone(&self));
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEAD_FIELDS);
         builder
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(128)
-            .max_header_list_size(MAX_HEAD_BYTES as u32);
+            .max_header_list_size(MAX_HEAD_BYTES as u32)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_INTERVAL);
         let open = GracefulShutdown::new();
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
+            let accept = async {
+                let permit = Arc::clone(&permits).acquire_owned().await.map_err(std::io::Error::other)?;
+                let (stream, peer) = listener.accept().await?;
+                Ok::<_, std::io::Error>((permit, stream, peer))
+            };
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = accept => accepted,
                 () = &mut shutdown => break,
             };
-            let Ok((stream, peer)) = accepted else {
+            let Ok((permit, stream, peer)) = accepted else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
@@ -151,7 +183,8 @@ impl Front {
                 let front = Arc::clone(&front);
                 async move { Ok::<_, std::convert::Infallible>(front.answer(request, peer.ip()).await) }
             });
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+            let stream = TokioIo::new(Greeting::new(stream, HEADER_TIMEOUT));
+            let connection = builder.serve_connection(stream, service).into_owned();
             let connection = open.watch(connection);
             tokio::spawn(async move {
                 let _permit = permit;
@@ -169,6 +202,9 @@ impl Front {
         if request.method() == http::Method::CONNECT {
             return forward::problem(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not for this server", None);
         }
+        if request.uri().path() == "*" {
+            return forward::about_the_server(request.method());
+        }
         let spot = self.spot(request.headers(), peer);
         let (head, body) = request.into_parts();
         let head = match forward::request_head(head, peer) {
@@ -180,7 +216,12 @@ impl Front {
         for index in self.order(spot.coordinates) {
             let backend = &self.config.backends[index];
             let distance = self.config.hop.map(|hop| round_trip(spot.coordinates, backend.coordinates, hop));
-            match self.attempt(backend, &head, &upload, distance.unwrap_or_default() / 2).await {
+            let one_way = distance.unwrap_or_default() / 2;
+            let answer = tokio::select! {
+                answer = self.attempt(backend, &head, &upload, one_way) => answer,
+                () = self.health.hangs(index), if repeatable => Err(Failure::Broken),
+            };
+            match answer {
                 Ok(mut response) => {
                     forward::strip_hop_by_hop(response.headers_mut());
                     announce(response.headers_mut(), backend, distance, &spot);
@@ -188,6 +229,7 @@ impl Front {
                 }
                 Err(Failure::NotSent) => self.health.down(index),
                 Err(Failure::Broken) if repeatable => self.health.suspect(index),
+                Err(Failure::Upload) => return Failure::Upload.response(&backend.name),
                 Err(failure) => {
                     self.health.suspect(index);
                     return failure.response(&backend.name);
@@ -228,7 +270,7 @@ impl Front {
         self.alarm.sleep(one_way).await;
         let request = forward::to(backend.address, head, upload.again());
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.client.request(request)).await;
-        let response = answer.map_err(|_| Failure::TimedOut)?.map_err(|error| Failure::of(&error))?;
+        let response = answer.map_err(|_| Failure::TimedOut)?.map_err(|error| Failure::of(&error, upload))?;
         self.alarm.sleep(one_way).await;
         Ok(response.map(forward::download))
     }

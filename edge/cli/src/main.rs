@@ -10,7 +10,6 @@ mod bench;
 mod bundling;
 mod commands;
 mod deploy;
-
 mod fleet;
 mod front;
 mod output;
@@ -28,6 +27,7 @@ use clap::Parser as _;
 use output::Failure;
 
 fn main() -> ExitCode {
+    raise_descriptor_limit();
     match commands::Cli::parse().run() {
         Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
         Err(Failure::Failed(text)) => {
@@ -39,4 +39,13 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Lets this process and its children hold as many descriptors as the system allows at all. The usual soft limit of 1024
+/// is for programs that still call `select`; a connection here takes two or three.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where the system refuses, it stays as it was.
+    let _ = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit });
 }

@@ -94,6 +94,11 @@ impl Progress {
         Self(bar)
     }
 
+    /// Tells people something that is no result, above the spinner.
+    pub(crate) fn note(&self, text: impl Display) {
+        self.0.suspend(|| note(text));
+    }
+
     /// Says what goes on now.
     pub(crate) fn say(&self, doing: impl Into<String>) {
         self.0.set_message(doing.into());

@@ -42,7 +42,7 @@ fn number(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     Some(value * factor).filter(|v| v.is_finite())
 }
 
-/// A size for people: `512 B`, `1.5 KiB`, `20.0 MiB`.
+/// A size for people: `512 B`, `1.5 KiB`, `20 MiB`.
 pub(crate) fn show_bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     if bytes < 1024 {
@@ -51,7 +51,8 @@ pub(crate) fn show_bytes(bytes: u64) -> String {
     for unit in ["KiB", "MiB", "GiB"] {
         value /= 1024.0;
         if value < 1024.0 || unit == "GiB" {
-            return format!("{value:.1} {unit}");
+            let digits = usize::from(value.fract() != 0.0);
+            return format!("{value:.digits$} {unit}");
         }
     }
     unreachable!("the last unit always returns")
@@ -91,7 +92,7 @@ mod tests {
     #[test]
     fn amounts_are_shown_in_the_unit_that_reads_best() {
         assert_eq!((show_bytes(512).as_str(), show_bytes(1536).as_str()), ("512 B", "1.5 KiB"));
-        assert_eq!((show_bytes(20 << 20).as_str(), show_bytes(u64::MAX).ends_with("GiB")), ("20.0 MiB", true));
+        assert_eq!((show_bytes(20 << 20).as_str(), show_bytes(u64::MAX).ends_with("GiB")), ("20 MiB", true));
         assert_eq!(
             (show_ms(1.234).as_str(), show_ms(12.34).as_str(), show_ms(123.4).as_str()),
             ("1.23 ms", "12.3 ms", "123 ms")

@@ -67,6 +67,7 @@ impl Fleet {
         }
         let mut said = String::new();
         supervisor.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let _ = supervisor.wait();
         panic!("the fleet did not start: {said}");
     }
 
@@ -126,7 +127,14 @@ fn a_wrong_command_line_is_told_from_a_failure_by_its_exit_code() {
 #[test]
 fn without_a_fleet_commands_say_how_to_get_one() {
     let root = tempfile::tempdir().unwrap();
-    for command in [&["pops"][..], &["versions", "hello"], &["rollback", "hello"], &["functions"], &["bench", "/"]] {
+    for command in [
+        &["pops"][..],
+        &["versions", "hello"],
+        &["rollback", "hello"],
+        &["delete", "hello"],
+        &["functions"],
+        &["bench", "/"],
+    ] {
         fails(root.path(), command, 1, &["no fleet is running", "skerry up"]);
     }
     let url = ["pops", "--admin-url", "http://127.0.0.1:1"];

@@ -11,7 +11,7 @@ async fn what_cannot_run_is_refused_with_its_place_and_the_last_good_version_ser
     let handler = "export default { fetch: () => new Response('') }";
     let huge = format!("export const x = '{}'; {handler}", "x".repeat(11 << 20));
     let bad: Vec<(&str, &str, &str, Vec<&str>)> = vec![
-        ("index.js", "", "export default {\n  fetch( { return }\n}", vec!["index.js", ":2", "fetch( { return }"]),
+        ("index.js", "", "export default {\n  fetch( { return }\n}", vec!["index.js:3:1", "syntax error", "3 | }"]),
         ("index.ts", "", "const n: number = 1;\nlet x: = 2;\nexport default {}", vec!["index.ts", ":2", "let x: = 2"]),
         (
             "index.js",
@@ -23,7 +23,7 @@ async fn what_cannot_run_is_refused_with_its_place_and_the_last_good_version_ser
             "index.ts",
             "",
             "interface A { a: string }\n\nconst a: A = (() => { throw new Error('typed') })();\nexport default a",
-            vec!["typed", "index.ts:3"],
+            vec!["typed", "index.ts:3", "const a: A = (() => { throw"],
         ),
         ("index.js", "", "export const a = 1", vec!["no default export", "index.js"]),
         ("index.js", "", "export default {}", vec!["no fetch", "index.js"]),

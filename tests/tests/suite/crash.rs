@@ -15,7 +15,10 @@ async fn what_was_acknowledged_survives_kill_9_of_every_process() {
         tokio::task::block_in_place(|| fleet.deploy(&f));
         let pid = fleet.pid(victim);
         fleet.signal(victim, Signal::KILL);
-        eventually("the supervisor has started it again", async || fleet.pid(victim).is_some_and(|now| Some(now) != pid)).await;
+        eventually("the supervisor has started it again", async || {
+            fleet.pid(victim).is_some_and(|now| Some(now) != pid)
+        })
+        .await;
         eventually("the acknowledged version serves", async || {
             try_send(pop, http::Method::GET, "/f", &[], "").await.is_ok_and(|reply| reply.text() == n.to_string())
         })
@@ -54,7 +57,8 @@ async fn an_origin_killed_in_the_middle_of_deploys_keeps_each_that_was_acknowled
             let released: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
             acknowledged.push(released["version"].as_str().unwrap().to_owned());
         }
-        eventually("the origin is started again", async || fleet.pid("origin").is_some_and(|now| Some(now) != pid)).await;
+        eventually("the origin is started again", async || fleet.pid("origin").is_some_and(|now| Some(now) != pid))
+            .await;
         let admin = fleet.admin();
         eventually("the origin answers", async || {
             try_send(admin, http::Method::GET, "/v1/pops", &[], "").await.is_ok()

@@ -80,3 +80,51 @@ async fn a_deploy_of_the_same_changes_nothing_and_assets_move_with_their_version
     assert_eq!(get(fleet.origin(), "/site/new.txt", &[]).await.text(), "first");
     assert_eq!(get(fleet.pop("lhr"), "/site/new.txt", &[]).await.text(), "first");
 }
+
+#[tokio::test]
+async fn a_deleted_function_is_gone_from_every_pop_and_a_rollback_with_its_version_brings_it_back() {
+    let fleet = Fleet::start();
+    let version = get(fleet.pop("lhr"), "/hello", &[]).await.header("x-skerry-version").to_owned();
+    let deleted: Value = serde_json::from_str(&fleet.ok(&["delete", "hello", "--json"])).unwrap();
+    assert_eq!((&deleted["function"], deleted["pops"].as_array().unwrap().len()), (&"hello".into(), 3), "{deleted}");
+    for pop in ["lhr", "iad", "nrt"] {
+        assert_eq!(get(fleet.pop(pop), "/hello", &[]).await.status, 404, "{pop}: {deleted}");
+    }
+    assert!(deleted["pops"].as_array().unwrap().iter().all(|pop| pop["state"] == "gone"), "{deleted}");
+    assert!(fleet.fails(&["delete", "hello"]).contains("hello is not deployed"));
+    fleet.ok(&["rollback", "hello", version.strip_prefix("hello@").unwrap()]);
+    assert_eq!(get(fleet.pop("nrt"), "/hello", &[]).await.header("x-skerry-version"), version);
+    assert!(fleet.ok(&["delete", "hello"]).contains("hello is deleted, generation"));
+}
+
+#[tokio::test]
+async fn a_rollback_outlives_the_fleet_until_the_folder_changes() {
+    let functions = tempfile::tempdir().unwrap();
+    let hello = functions.path().join("hello");
+    let write = |text: &str| {
+        let source = format!("export default {{ fetch: () => new Response('{text}') }}");
+        tests::fleet::function(&hello, "", &[("index.js", &source)])
+    };
+    write("first");
+    let options = Options { functions: Some(functions.path().to_owned()), pops: "lhr=0", ..Options::default() };
+    let fleet = Fleet::with(&options);
+    write("second");
+    let fleet = Fleet::within(fleet.stop(), &options);
+    assert_eq!(get(fleet.pop("lhr"), "/hello", &[]).await.text(), "second");
+    fleet.ok(&["rollback", "hello"]);
+    let fleet = Fleet::within(fleet.stop(), &options);
+    assert_eq!(get(fleet.pop("lhr"), "/hello", &[]).await.text(), "first", "`up` does not undo a rollback");
+    let said = std::fs::read_to_string(fleet.folder.path().join("up.log")).unwrap();
+    assert!(said.contains("hello is at") && said.contains("skerry deploy"), "{said}");
+    write("third");
+    let fleet = Fleet::within(fleet.stop(), &options);
+    assert_eq!(get(fleet.pop("lhr"), "/hello", &[]).await.text(), "third");
+}
+
+#[tokio::test]
+async fn a_deploy_of_the_same_has_no_time_that_it_took() {
+    let fleet = Fleet::with(&Options { pops: "lhr=0", ..Options::default() });
+    let same = fleet.deploy(&examples().join("hello"));
+    assert_eq!((&same["changed"], &same["pops"][0]["state"]), (&false.into(), &"live".into()), "{same}");
+    assert!(same["pops"][0]["after_ms"].is_null(), "{same}");
+}

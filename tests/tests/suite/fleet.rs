@@ -136,12 +136,93 @@ async fn distances_are_felt_and_the_bench_shows_what_an_edge_saves() {
         "--json",
     ]))
     .unwrap();
-    let text = report.to_string();
-    for part in ["hit", "miss", "p50", "p99"] {
-        assert!(text.contains(part), "{part} is not in {text}");
+    let (pop, origin) = (&report["targets"][0], &report["targets"][1]);
+    let count = |class: &str| pop["classes"][class]["count"].as_u64().unwrap_or_else(|| panic!("no {class}: {report}"));
+    // Every request ran the function, in a cold isolate or a warm one, which asked the cache.
+    assert_eq!((count("cold") + count("warm"), count("hit") + count("miss")), (100, 100), "{report}");
+    assert!(count("cold") >= 1 && count("miss") >= 1, "{report}");
+    assert!(pop["all"]["p50_ms"].as_f64() < origin["all"]["p50_ms"].as_f64(), "{report}");
+    let error = fleet.fails(&["bench", "/nothing", "--rate", "20", "--duration", "500ms"]);
+    assert!(error.contains("no successful answer"), "{error}");
+    let table = fleet.ok(&["bench", "/hello", "--pop", "NRT", "--rate", "20", "--duration", "500ms"]);
+    for row in ["cold", "warm", "hit", "miss", "all"] {
+        assert!(table.lines().any(|line| line.starts_with("nrt") && line.contains(row)), "{row}: {table}");
     }
     // Tokyo to Frankfurt and back takes at least 90 ms in fibre: what the origin serves cannot be faster than that.
     let began = std::time::Instant::now();
     assert_eq!(get(fleet.pop("nrt"), "/site/style.css", &[]).await.status, 200);
     assert!(began.elapsed() >= std::time::Duration::from_millis(90), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_bench_of_a_dead_pop_fails_at_once() {
+    let fleet = Fleet::with(&Options { distance: true, pops: "lhr=0", ..Options::default() });
+    fleet.signal("lhr", Signal::TERM);
+    let address = fleet.pop("lhr");
+    eventually("lhr is stopped", async || tokio::net::TcpStream::connect(address).await.is_err()).await;
+    let began = std::time::Instant::now();
+    let error = fleet.fails(&["bench", "/hello", "--duration", "60s"]);
+    assert!(error.contains("lhr") && error.contains("takes no connection"), "{error}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(30));
+}
+
+#[tokio::test]
+async fn clients_of_a_pop_that_hangs_are_served_by_the_next_nearest() {
+    let fleet = Fleet::with(&Options { pops: "lhr=0,nrt=0", ..Options::default() });
+    let japan = [("x-forwarded-for", "133.11.0.1")];
+    let front = fleet.front();
+    assert_eq!(get(front, "/hello", &japan).await.header("x-skerry-pop"), "nrt");
+    fleet.signal("nrt", Signal::STOP);
+    let began = std::time::Instant::now();
+    let reply = get(front, "/hello", &japan).await;
+    fleet.signal("nrt", Signal::CONT);
+    assert_eq!((reply.status, reply.header("x-skerry-pop")), (200, "lhr"));
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_second_interrupt_ends_everything_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = "export default { fetch: () => new Promise(done => setTimeout(() => done(new Response('x')), 4500)) }";
+    tests::fleet::function(&folder.path().join("slow"), r#""limits": { "wall_ms": 6000 }"#, &[("index.js", slow)]);
+    let fleet = Fleet::of(folder.path());
+    let pop = fleet.pop("lhr");
+    let asking = tokio::spawn(async move { tests::client::try_send(pop, http::Method::GET, "/slow", &[], "").await });
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let (supervisor, state) = (fleet.supervisor(), fleet.state());
+    let began = std::time::Instant::now();
+    rustix::process::kill_process(supervisor, Signal::INT).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    rustix::process::kill_process(supervisor, Signal::INT).unwrap();
+    eventually("the fleet has ended", async || !state.join("fleet.json").exists()).await;
+    assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(asking.await.unwrap().is_err(), "the request was cut off");
+    let folder = fleet.folder.path().to_owned();
+    eventually("no process is left", async || processes_of(&folder).is_empty()).await;
+}
+
+#[test]
+fn a_folder_that_holds_no_functions_and_two_functions_with_one_name_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = ["--front", "localhost:0", "--origin", "0", "--admin", "0", "--pops", "lhr=0"];
+    let with = |functions: &str| up(folder.path(), &[&free[..], &["--functions", functions]].concat());
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    let (ok, error) = with("empty");
+    assert!(!ok && error.contains("no subfolder of empty") && error.contains("--no-functions"), "{error}");
+    for name in ["a", "b"] {
+        tests::fleet::copy(&tests::fleet::examples().join("hello"), &folder.path().join("twice").join(name));
+    }
+    let (ok, error) = with("twice");
+    assert!(!ok && error.contains("twice/a") && error.contains("twice/b") && error.contains("hello"), "{error}");
+    let (ok, error) = with("twice/a");
+    assert!(!ok && error.contains("is a function itself") && error.contains("skerry deploy twice/a"), "{error}");
+    assert_eq!(processes_of(folder.path()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn objects_in_memory_are_in_memory() {
+    let more = vec!["--store".to_owned(), "memory".to_owned()];
+    let fleet = Fleet::with(&Options { pops: "lhr=0", more, ..Options::default() });
+    assert_eq!(get(fleet.pop("lhr"), "/site/logo.png", &[]).await.status, 200);
+    assert!(!fleet.folder.path().join("memory").exists());
 }

@@ -90,6 +90,10 @@ async fn only_a_valid_token_reaches_the_origin() {
     assert_eq!((reply.status, reply.header("x-skerry-subject")), (200, "alice"), "{}", reply.text());
     assert!(reply.json()["profile"].is_string());
     assert_eq!(fleet.origin_requests().await, before + 1);
+
+    let reply = with_token(&fleet, "/auth/profile", &sign(&fleet, &["--sub", "山田\n"])).await;
+    let subject = "%E5%B1%B1%E7%94%B0%0A";
+    assert_eq!((reply.status, reply.header("x-skerry-subject")), (200, subject), "{}", reply.text());
 }
 
 fn openssl(folder: &Path, arguments: &str) -> String {
@@ -136,12 +140,19 @@ async fn keys_of_every_kind_verify_and_none_stands_in_for_another() {
         // The origin has no such object: 404 is its answer, so the token was accepted.
         assert_eq!(reply.status, 404, "{name}: {}", reply.text());
     }
-    // The RSA public key as an HMAC secret (RFC 8725 section 2.1).
-    let public = std::fs::read_to_string(auth.join("RS256.pub")).unwrap();
-    for kid in [&["--kid", "RS256"][..], &[]] {
-        let mut arguments = vec!["--secret", &public, "--alg", "HS256", "--iss", "i", "--aud", "a"];
-        arguments.extend(kid);
-        assert_eq!(with_token(&fleet, "/auth", &sign(&fleet, &arguments)).await.status, 401);
+    // The RSA public key as an HMAC secret (RFC 8725 section 2.1). `skerry jwt sign` refuses to make such a token.
+    let public = std::fs::read(auth.join("RS256.pub")).unwrap();
+    let arguments = ["jwt", "sign", "--secret", std::str::from_utf8(&public).unwrap(), "--alg", "HS256"];
+    assert!(fleet.fails(&arguments).contains("public key"));
+    let claims = sign(&fleet, &["--secret", "a secret of thirty-two bytes or more", "--iss", "i", "--aud", "a"]);
+    let claims = claims.split('.').nth(1).unwrap();
+    for head in [r#"{"alg":"HS256","kid":"RS256"}"#, r#"{"alg":"HS256"}"#] {
+        let signed = format!("{}.{claims}", base64url(head.as_bytes()));
+        std::fs::write(auth.join("signed"), &signed).unwrap();
+        let key: String = public.iter().map(|byte| format!("{byte:02x}")).collect();
+        openssl(&auth, &format!("dgst -sha256 -mac HMAC -macopt hexkey:{key} -binary -out signature signed"));
+        let signature = base64url(&std::fs::read(auth.join("signature")).unwrap());
+        assert_eq!(with_token(&fleet, "/auth", &format!("{signed}.{signature}")).await.status, 401, "{head}");
     }
 }
 

@@ -26,14 +26,14 @@ use super::schedule::Schedule;
 pub(crate) struct Target {
     /// Address to connect to: a WAN link, or the server itself.
     pub address: SocketAddr,
-    /// `Host` of the requests.
+    /// `Host` of the requests, unless the headers have one.
     pub host: String,
     /// Path and query.
     pub path: String,
     /// Further request headers.
     pub headers: HeaderMap,
-    /// The class of every answer when the server is not a PoP.
-    pub class: Option<Class>,
+    /// Whether the server is a PoP, whose answers have classes.
+    pub is_pop: bool,
 }
 
 /// How hard.
@@ -41,8 +41,10 @@ pub(crate) struct Target {
 pub(crate) struct Load {
     /// When requests are due.
     pub schedule: Schedule,
-    /// Connections, opened before the first request and opened again when the server closes one.
+    /// Connections opened before the first request.
     pub connections: usize,
+    /// Most connections: another one is opened when none is idle.
+    pub most_connections: usize,
     /// Most requests under way; more are dropped and counted.
     pub in_flight: usize,
     /// Longest wait for an answer.
@@ -70,7 +72,7 @@ pub(crate) async fn run(target: &Target, load: &Load) -> io::Result<Record> {
             record.scheduled += 1;
             record.generator_lag = record.generator_lag.max(instant.elapsed());
             if tasks.len() >= load.in_flight {
-                record.failure(Failure::Dropped);
+                record.failure(Failure::Dropped, Duration::ZERO);
                 continue;
             }
             record.peak_in_flight = record.peak_in_flight.max(tasks.len() + 1);
@@ -139,7 +141,7 @@ impl Lane {
             Some(error) if idle.is_empty() => Err(error),
             _ => Ok(Self {
                 target,
-                permits: Semaphore::new(load.connections.max(1)),
+                permits: Semaphore::new(load.most_connections.max(load.connections).max(1)),
                 idle: Mutex::new(idle),
                 record: Mutex::default(),
             }),
@@ -160,20 +162,30 @@ impl Lane {
         let answer = tokio::time::timeout_at((due + timeout).into(), self.exchange(path)).await;
         let latency = due.elapsed();
         match answer.unwrap_or(Err(Failure::TimedOut)) {
-            Ok((class, status)) => self.record().answer(class, status, latency),
-            Err(failure) => self.record().failure(failure),
+            Ok((classes, status)) => self.record().answer(&classes, status, latency),
+            Err(failure) => self.record().failure(failure, latency),
         }
     }
 
-    async fn exchange(&self, path: &str) -> Result<(Class, u16), Failure> {
-        let _permit = self.permits.acquire().await.map_err(|_| Failure::Broken)?;
+    async fn exchange(&self, path: &str) -> Result<(Vec<Class>, u16), Failure> {
+        let _permit = match self.permits.try_acquire() {
+            Ok(permit) => permit,
+            // The wait is in the latency, and its cause in the report: it is the generator's, not the server's.
+            Err(_) => {
+                self.record().waited += 1;
+                self.permits.acquire().await.map_err(|_| Failure::Broken)?
+            }
+        };
         loop {
             let idle = self.idle().pop();
             let reused = idle.is_some();
             let mut connection = match idle {
                 Some(connection) if connection.is_closed() => continue,
                 Some(connection) => connection,
-                None => connect(self.target.address).await.map_err(|_| Failure::Connect)?,
+                None => {
+                    self.record().opened += 1;
+                    connect(self.target.address).await.map_err(|_| Failure::Connect)?
+                }
             };
             let response = match connection.send_request(self.request(path)?).await {
                 Ok(response) => response,
@@ -181,7 +193,7 @@ impl Lane {
                 Err(error) if reused && error.is_canceled() => continue,
                 Err(_) => return Err(Failure::Broken),
             };
-            let class = self.target.class.unwrap_or_else(|| Class::of(response.headers()));
+            let classes = if self.target.is_pop { Class::of(response.headers()) } else { Vec::new() };
             let status = response.status().as_u16();
             let mut body = response.into_body();
             while let Some(frame) = body.frame().await {
@@ -190,7 +202,7 @@ impl Lane {
             if connection.ready().await.is_ok() {
                 self.idle().push(connection);
             }
-            return Ok((class, status));
+            return Ok((classes, status));
         }
     }
 
@@ -201,7 +213,7 @@ impl Lane {
         *request.uri_mut() = uri;
         *request.headers_mut() = self.target.headers.clone();
         let host = http::HeaderValue::try_from(&self.target.host).map_err(|_| Failure::Broken)?;
-        request.headers_mut().insert(http::header::HOST, host);
+        request.headers_mut().entry(http::header::HOST).or_insert(host);
         Ok(request)
     }
 }
@@ -251,13 +263,14 @@ mod tests {
     }
 
     fn target(address: SocketAddr) -> Target {
-        Target { address, host: "localhost".to_owned(), path: "/x".to_owned(), headers: HeaderMap::new(), class: None }
+        Target { address, host: "localhost".to_owned(), path: "/x".to_owned(), headers: HeaderMap::new(), is_pop: true }
     }
 
     fn load(rate: f64, duration: Duration) -> Load {
         Load {
             schedule: Schedule::new(Arrivals::Fixed, rate, duration, 1),
             connections: 4,
+            most_connections: 1000,
             in_flight: 1000,
             timeout: Duration::from_secs(20),
             settle: Duration::ZERO,
@@ -270,11 +283,11 @@ mod tests {
         let stall = Duration::from_millis(600);
         let address = server(50, stall).await;
         let record = run(&target(address), &load(200.0, Duration::from_secs(1))).await.unwrap();
-        assert_eq!((record.scheduled, record.all().count()), (200, 200));
+        assert_eq!((record.scheduled, record.all.count(), record.waited), (200, 200, 0));
         assert_eq!(record.classes.keys().collect::<Vec<_>>(), [&Class::Hit]);
         // 120 requests were due during the stall and waited 300 ms on average. A closed loop of four connections would
         // have seen four slow requests in 200: its p90 would be fast.
-        let all = record.all();
+        let all = &record.all;
         assert!(all.quantile_ms(0.90) >= 300.0, "p90 {} ms hides the stall", all.quantile_ms(0.90));
         assert!(all.quantile_ms(1.0) >= 600.0);
     }
@@ -286,16 +299,52 @@ mod tests {
         let record = run(&target(address), &load).await.unwrap();
         let dropped = record.failures.get(&Failure::Dropped).copied().unwrap_or_default();
         assert_eq!(record.scheduled, 150);
-        assert_eq!(record.all().count() + dropped, 150);
+        assert_eq!(record.all.count() + dropped, 150);
         assert!(dropped > 0 && record.peak_in_flight <= 10, "{record:?}");
     }
 
     #[tokio::test]
-    async fn a_request_without_an_answer_in_time_is_a_failure_and_not_a_latency() {
+    async fn a_slow_server_gets_more_connections_and_is_not_blamed_for_their_number() {
+        // Every answer takes 300 ms, however many are under way; four connections would carry 13 requests a second.
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    while let Ok(1..) = stream.read(&mut [0; 4096]).await {
+                        tokio::time::sleep(Duration::from_millis(300)).await;
+                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                    }
+                });
+            }
+        });
+        let record = run(&target(address), &load(100.0, Duration::from_secs(1))).await.unwrap();
+        assert_eq!((record.all.count(), record.waited), (100, 0));
+        assert!(record.opened > 10 && record.all.quantile_ms(0.5) < 600.0, "{} ms", record.all.quantile_ms(0.5));
+        let capped = Load { most_connections: 4, ..load(100.0, Duration::from_millis(300)) };
+        let record = run(&target(address), &capped).await.unwrap();
+        assert!(record.opened == 0 && record.waited > 20, "{record:?}");
+    }
+
+    #[tokio::test]
+    async fn a_request_without_an_answer_in_time_counts_with_the_time_it_waited() {
         let address = server(0, Duration::from_secs(60)).await;
         let load = Load { timeout: Duration::from_millis(50), ..load(100.0, Duration::from_millis(50)) };
         let record = run(&target(address), &load).await.unwrap();
-        assert_eq!((record.all().count(), record.failures[&Failure::TimedOut]), (0, 5));
+        assert_eq!((record.all.count(), record.failures[&Failure::TimedOut]), (5, 5));
+        assert!(record.all.quantile_ms(0.0) >= 49.0 && record.statuses.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_host_that_was_given_is_asked_for() {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", http::HeaderValue::from_static("api.example.com"));
+        let address = server(0, Duration::ZERO).await;
+        let given = Target { headers, ..target(address) };
+        for (target, host) in [(given, "api.example.com"), (target(address), "localhost")] {
+            let lane = Lane::open(target, &load(1.0, Duration::ZERO)).await.unwrap();
+            assert_eq!(lane.request("/").unwrap().headers()["host"], host);
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,8 @@ use serde::Serialize;
 /// Longest latency told apart; longer ones count as this.
 pub(crate) const MAX_LATENCY: Duration = Duration::from_secs(120);
 
-/// What made an answer fast or slow. Declared in the order in which rows are printed.
+/// What made a PoP's answer fast or slow. An answer counts in one row of cold and warm when a function ran, and in one of
+/// hit and miss when the cache was asked: a cold start whose `fetch()` missed is in both. Declared in the order of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Class {
@@ -18,40 +19,48 @@ pub(crate) enum Class {
     Cold,
     /// A function answered in a warm isolate.
     Warm,
-    /// The PoP's cache asked the origin.
-    Miss,
     /// The PoP's cache had it.
     Hit,
-    /// The origin itself answered.
-    Origin,
+    /// The PoP's cache asked the origin.
+    Miss,
 }
 
 impl Class {
-    /// The name in tables and JSON.
+    /// All of them. A report has a row for each, with requests in it or without.
+    pub(crate) const ALL: [Self; 4] = [Self::Cold, Self::Warm, Self::Hit, Self::Miss];
+
+    /// The name in tables.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Cold => "cold",
             Self::Warm => "warm",
-            Self::Miss => "miss",
             Self::Hit => "hit",
-            Self::Origin => "origin",
+            Self::Miss => "miss",
         }
     }
 
-    /// Reads the class of a PoP's answer from its headers: an `isolate` phase in `Server-Timing` is a start, else the
-    /// last member of `Cache-Status` (RFC 9211: the cache nearest to the client) says hit or miss, else a warm isolate
-    /// answered.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let timing = headers.get_all("server-timing");
-        if timing.iter().any(|line| members(line).any(|member| name(member) == "isolate")) {
-            return Self::Cold;
-        }
+    /// Reads the classes of a PoP's answer from its headers. A `function` phase in `Server-Timing` says that a function
+    /// ran, an `isolate` phase that its isolate was started for this request; the last member of `Cache-Status` (RFC
+    /// 9211: the cache nearest to the client) says hit or miss.
+    pub(crate) fn of(headers: &HeaderMap) -> Vec<Self> {
+        let has_phase = |phase: &str| {
+            let lines = headers.get_all("server-timing");
+            lines.iter().any(|line| members(line).any(|member| name(member) == phase))
+        };
+        let isolate = match (has_phase("isolate"), has_phase("function")) {
+            (true, _) => Some(Self::Cold),
+            (false, true) => Some(Self::Warm),
+            (false, false) => None,
+        };
         let last = headers.get_all("cache-status").iter().next_back();
-        match last.and_then(|line| members(line).last().map(parameters)) {
-            Some(parameters) if parameters.iter().any(|p| p == "hit") => Self::Hit,
-            Some(parameters) if parameters.iter().any(|p| is_fetch(p)) => Self::Miss,
-            _ => Self::Warm,
-        }
+        let cache = last.and_then(|line| members(line).last().map(parameters)).and_then(|parameters| {
+            if parameters.iter().any(|p| p == "hit") {
+                Some(Self::Hit)
+            } else {
+                parameters.iter().any(|p| is_fetch(p)).then_some(Self::Miss)
+            }
+        });
+        isolate.into_iter().chain(cache).collect()
     }
 }
 
@@ -91,7 +100,7 @@ fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     .filter(|part| !part.is_empty())
 }
 
-/// Why a request has no latency.
+/// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Failure {
@@ -106,8 +115,8 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The name in tables and JSON.
-    pub(crate) fn as_str(self) -> &'static str {
+    /// What people read. Programs read the snake_case of its name.
+    pub(crate) fn as_words(self) -> &'static str {
         match self {
             Self::Connect => "no connection",
             Self::Broken => "connection broken",
@@ -117,21 +126,21 @@ impl Failure {
     }
 }
 
-/// The percentiles of one class, in milliseconds.
+/// The percentiles of one class, in milliseconds; `None` when no request was in it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Summary {
     /// Requests.
     pub count: u64,
     /// Median.
-    pub p50_ms: f64,
+    pub p50_ms: Option<f64>,
     /// 90 %.
-    pub p90_ms: f64,
+    pub p90_ms: Option<f64>,
     /// 99 %.
-    pub p99_ms: f64,
+    pub p99_ms: Option<f64>,
     /// 99.9 %.
-    pub p999_ms: f64,
+    pub p999_ms: Option<f64>,
     /// Slowest.
-    pub max_ms: f64,
+    pub max_ms: Option<f64>,
 }
 
 /// Latencies in microseconds with three significant digits, and their summary.
@@ -156,12 +165,6 @@ impl Latencies {
         self.0.len()
     }
 
-    /// Counts all of `other` too.
-    pub(crate) fn add(&mut self, other: &Self) {
-        // Both have the same bounds, so no value can be out of range.
-        let _ = self.0.add(&other.0);
-    }
-
     /// The latency that the share `quantile` (0 to 1) of requests does not exceed, in milliseconds.
     pub(crate) fn quantile_ms(&self, quantile: f64) -> f64 {
         self.0.value_at_quantile(quantile) as f64 / 1000.0
@@ -169,13 +172,14 @@ impl Latencies {
 
     /// Count and percentiles.
     pub(crate) fn summary(&self) -> Summary {
+        let at = |quantile| (self.count() > 0).then(|| self.quantile_ms(quantile));
         Summary {
             count: self.count(),
-            p50_ms: self.quantile_ms(0.5),
-            p90_ms: self.quantile_ms(0.9),
-            p99_ms: self.quantile_ms(0.99),
-            p999_ms: self.quantile_ms(0.999),
-            max_ms: self.0.max() as f64 / 1000.0,
+            p50_ms: at(0.5),
+            p90_ms: at(0.9),
+            p99_ms: at(0.99),
+            p999_ms: at(0.999),
+            max_ms: (self.count() > 0).then(|| self.0.max() as f64 / 1000.0),
         }
     }
 
@@ -217,7 +221,10 @@ pub(crate) struct Bucket {
 pub(crate) struct Record {
     /// Requests that were due.
     pub scheduled: u64,
-    /// Latency from the instant a request was due to the last byte of its answer.
+    /// Latency from the instant a request was due to the last byte of its answer. A request that timed out is in it with
+    /// the time it waited, the least that its latency can have been: left out, it would hide the stall.
+    pub all: Latencies,
+    /// The answers' latencies by class.
     pub classes: BTreeMap<Class, Latencies>,
     /// Answers by status.
     pub statuses: BTreeMap<u16, u64>,
@@ -225,28 +232,30 @@ pub(crate) struct Record {
     pub failures: BTreeMap<Failure, u64>,
     /// Most requests under way at once.
     pub peak_in_flight: usize,
+    /// Connections opened during the run, because none was idle.
+    pub opened: u64,
+    /// Requests that found no connection idle and none left to open, and waited for one.
+    pub waited: u64,
     /// Latest start of a request after its due time: how far the generator itself was behind.
     pub generator_lag: Duration,
 }
 
 impl Record {
     /// Counts an answer.
-    pub(crate) fn answer(&mut self, class: Class, status: u16, latency: Duration) {
-        self.classes.entry(class).or_default().record(latency);
+    pub(crate) fn answer(&mut self, classes: &[Class], status: u16, latency: Duration) {
+        self.all.record(latency);
+        for class in classes {
+            self.classes.entry(*class).or_default().record(latency);
+        }
         *self.statuses.entry(status).or_default() += 1;
     }
 
-    /// Counts a request without one.
-    pub(crate) fn failure(&mut self, failure: Failure) {
+    /// Counts a request without one, `waited` after it was due.
+    pub(crate) fn failure(&mut self, failure: Failure, waited: Duration) {
+        if failure == Failure::TimedOut {
+            self.all.record(waited);
+        }
         *self.failures.entry(failure).or_default() += 1;
-    }
-
-    /// All classes together.
-    pub(crate) fn all(&self) -> Latencies {
-        self.classes.values().fold(Latencies::default(), |mut all, class| {
-            all.add(class);
-            all
-        })
     }
 }
 
@@ -254,25 +263,27 @@ impl Record {
 mod tests {
     use super::*;
 
-    fn class(headers: &[(&'static str, &'static str)]) -> Class {
+    fn classes(headers: &[(&'static str, &'static str)]) -> Vec<&'static str> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, http::HeaderValue::from_static(value));
         }
-        Class::of(&map)
+        Class::of(&map).into_iter().map(Class::as_str).collect()
     }
 
     #[test]
-    fn the_class_of_an_answer_is_read_from_its_headers() {
-        assert_eq!(class(&[]), Class::Warm);
-        assert_eq!(class(&[("server-timing", "route;dur=0.1, function;dur=1.2")]), Class::Warm);
-        assert_eq!(class(&[("server-timing", "route;dur=0.1"), ("server-timing", "isolate;dur=3")]), Class::Cold);
-        assert_eq!(class(&[("server-timing", "route;desc=\"a, isolate;dur=2\"")]), Class::Warm);
-        assert_eq!(class(&[("cache-status", "lhr; hit; ttl=30")]), Class::Hit);
-        assert_eq!(class(&[("cache-status", "lhr; fwd=uri-miss; stored")]), Class::Miss);
-        assert_eq!(class(&[("cache-status", "lhr; fwd=bypass")]), Class::Warm);
-        assert_eq!(class(&[("cache-status", "origin; hit, \"lhr; hit\"; fwd=stale; detail=\"hit\"")]), Class::Miss);
-        assert_eq!(class(&[("cache-status", "shield; fwd=miss"), ("cache-status", "lhr; hit")]), Class::Hit);
+    fn the_classes_of_an_answer_are_read_from_its_headers() {
+        assert!(classes(&[]).is_empty());
+        assert_eq!(classes(&[("server-timing", "route;dur=0.1, function;dur=1.2")]), ["warm"]);
+        assert_eq!(classes(&[("server-timing", "route;dur=0.1"), ("server-timing", "isolate;dur=3")]), ["cold"]);
+        assert!(classes(&[("server-timing", "route;desc=\"a, isolate;dur=2\"")]).is_empty());
+        assert_eq!(classes(&[("cache-status", "lhr; hit; ttl=30")]), ["hit"]);
+        assert_eq!(classes(&[("cache-status", "lhr; fwd=uri-miss; stored")]), ["miss"]);
+        assert!(classes(&[("cache-status", "lhr; fwd=bypass")]).is_empty());
+        assert_eq!(classes(&[("cache-status", "origin; hit, \"lhr; hit\"; fwd=stale; detail=\"hit\"")]), ["miss"]);
+        assert_eq!(classes(&[("cache-status", "shield; fwd=miss"), ("cache-status", "lhr; hit")]), ["hit"]);
+        let first = [("server-timing", "isolate;dur=3, function;dur=9"), ("cache-status", "lhr; fwd=uri-miss")];
+        assert_eq!(classes(&first), ["cold", "miss"], "the start of an isolate does not hide the miss");
     }
 
     #[test]
@@ -282,8 +293,11 @@ mod tests {
         latencies.record(Duration::from_secs(3600));
         let summary = latencies.summary();
         assert_eq!(summary.count, 1001);
-        assert!((summary.p50_ms - 501.0).abs() < 1.0 && (summary.p99_ms - 991.0).abs() < 2.0, "{summary:?}");
-        assert!((summary.max_ms - 120_000.0).abs() < 200.0, "{summary:?}");
+        assert!(
+            (summary.p50_ms.unwrap() - 501.0).abs() < 1.0 && (summary.p99_ms.unwrap() - 991.0).abs() < 2.0,
+            "{summary:?}"
+        );
+        assert!((summary.max_ms.unwrap() - 120_000.0).abs() < 200.0, "{summary:?}");
     }
 
     #[test]
@@ -299,11 +313,14 @@ mod tests {
     }
 
     #[test]
-    fn all_classes_together_count_every_answer() {
+    fn every_answer_and_every_timeout_is_in_the_whole() {
         let mut record = Record::default();
-        record.answer(Class::Hit, 200, Duration::from_millis(1));
-        record.answer(Class::Miss, 200, Duration::from_millis(9));
-        record.failure(Failure::Dropped);
-        assert_eq!((record.all().count(), record.statuses[&200], record.failures[&Failure::Dropped]), (2, 2, 1));
+        record.answer(&[Class::Cold, Class::Miss], 200, Duration::from_millis(9));
+        record.answer(&[Class::Warm, Class::Hit], 200, Duration::from_millis(1));
+        record.failure(Failure::TimedOut, Duration::from_secs(30));
+        record.failure(Failure::Dropped, Duration::ZERO);
+        assert_eq!((record.all.count(), record.statuses[&200], record.failures[&Failure::Dropped]), (3, 2, 1));
+        assert!(record.all.quantile_ms(1.0) >= 29_900.0);
+        assert_eq!(Latencies::default().summary().p50_ms, None, "no figure is made up for an empty class");
     }
 }

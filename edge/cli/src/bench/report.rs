@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use super::record::{Bucket, Record, Summary};
+use super::record::{Bucket, Class, Failure, Record, Summary};
 use crate::table::{Align, Table};
 use crate::units::show_ms;
 
@@ -25,7 +25,7 @@ pub(crate) struct Report {
     pub duration_seconds: f64,
     /// `fixed` or `poisson`.
     pub arrivals: String,
-    /// Connections to each target.
+    /// Connections to each target before the first request.
     pub connections: usize,
     /// Whether round trips were simulated.
     pub distance: bool,
@@ -48,49 +48,63 @@ pub(crate) struct Measured {
     pub rtt_ms: f64,
     /// Requests that were due.
     pub scheduled: u64,
-    /// All answers together.
+    /// All answers together, and the requests that timed out.
     pub all: Summary,
-    /// Answers by class.
-    pub classes: BTreeMap<&'static str, Summary>,
-    /// The order of the classes for people.
-    #[serde(skip)]
-    order: Vec<&'static str>,
+    /// A PoP's answers by class, every class; the origin has none.
+    pub classes: BTreeMap<Class, Summary>,
     /// Answers by status.
     pub statuses: BTreeMap<u16, u64>,
     /// Requests without an answer, by cause.
-    pub failures: BTreeMap<&'static str, u64>,
-    /// All answers together, as a histogram.
+    pub failures: BTreeMap<Failure, u64>,
+    /// What `all` counts, as a histogram.
     pub buckets: Vec<Bucket>,
     /// Most requests under way at once.
     pub peak_in_flight: usize,
+    /// Connections opened during the run, because none was idle.
+    pub opened: u64,
+    /// Requests that waited for a connection, because no more could be opened.
+    pub waited: u64,
     /// How far the generator itself was behind at worst, in milliseconds.
     pub generator_lag_ms: f64,
 }
 
 impl Measured {
-    /// The figures of `record`.
-    pub(crate) fn new(name: String, place: String, address: String, rtt_ms: f64, record: &Record) -> Self {
-        let all = record.all();
+    /// The figures of `record`, of a PoP or of the origin.
+    pub(crate) fn new(
+        name: String,
+        place: String,
+        address: String,
+        rtt_ms: f64,
+        record: &Record,
+        is_pop: bool,
+    ) -> Self {
+        let classes: &[Class] = if is_pop { &Class::ALL } else { &[] };
+        let summary = |class: &Class| record.classes.get(class).cloned().unwrap_or_default().summary();
         Self {
             name,
             place,
             address,
             rtt_ms,
             scheduled: record.scheduled,
-            all: all.summary(),
-            classes: record.classes.iter().map(|(class, latencies)| (class.as_str(), latencies.summary())).collect(),
-            order: record.classes.keys().map(|class| class.as_str()).collect(),
+            all: record.all.summary(),
+            classes: classes.iter().map(|class| (*class, summary(class))).collect(),
             statuses: record.statuses.clone(),
-            failures: record.failures.iter().map(|(failure, count)| (failure.as_str(), *count)).collect(),
-            buckets: all.buckets(),
+            failures: record.failures.clone(),
+            buckets: record.all.buckets(),
             peak_in_flight: record.peak_in_flight,
+            opened: record.opened,
+            waited: record.waited,
             generator_lag_ms: record.generator_lag.as_secs_f64() * 1000.0,
         }
     }
 
-    /// Whether every answer was a success or a redirect.
-    fn succeeded(&self) -> bool {
-        self.statuses.keys().all(|status| (200..400).contains(status))
+    /// Answers that were a success or a redirect.
+    pub(crate) fn successes(&self) -> u64 {
+        self.statuses.iter().filter(|(status, _)| (200..400).contains(*status)).map(|(_, count)| count).sum()
+    }
+
+    fn answers(&self) -> u64 {
+        self.statuses.values().sum()
     }
 
     fn statuses(&self) -> String {
@@ -102,10 +116,11 @@ impl Measured {
 /// Says what an edge gained over the origin, and what stands against taking the figures at their word.
 pub(crate) fn gain(edge: &Measured, origin: &Measured) -> Vec<String> {
     let mut words = Vec::new();
-    if edge.all.count > 0 && origin.all.count > 0 {
+    if edge.answers() > 0 && origin.answers() > 0 {
         for (name, edge_ms, origin_ms) in
             [("Half", edge.all.p50_ms, origin.all.p50_ms), ("99 %", edge.all.p99_ms, origin.all.p99_ms)]
         {
+            let (Some(edge_ms), Some(origin_ms)) = (edge_ms, origin_ms) else { continue };
             let saved = origin_ms - edge_ms;
             let comparison = if saved >= 0.0 {
                 format!("{:.1} times as fast, {} saved", origin_ms / edge_ms.max(0.001), show_ms(saved))
@@ -121,9 +136,9 @@ pub(crate) fn gain(edge: &Measured, origin: &Measured) -> Vec<String> {
         }
     }
     for target in [edge, origin] {
-        if target.all.count == 0 {
+        if target.answers() == 0 {
             words.push(format!("{} answered nothing.", target.name));
-        } else if !target.succeeded() {
+        } else if target.successes() < target.answers() {
             words.push(format!(
                 "{} answered {}: its figures are not those of the work you meant.",
                 target.name,
@@ -131,7 +146,22 @@ pub(crate) fn gain(edge: &Measured, origin: &Measured) -> Vec<String> {
             ));
         }
         for (failure, count) in &target.failures {
-            words.push(format!("{count} of {} requests to {} failed: {failure}.", target.scheduled, target.name));
+            let why = failure.as_words();
+            words.push(format!("{count} of {} requests to {} failed: {why}.", target.scheduled, target.name));
+        }
+        if target.opened > 0 {
+            words.push(format!(
+                "{} connections to {} were opened during the run, because none was idle: their requests took a handshake \
+                 more.",
+                target.opened, target.name
+            ));
+        }
+        if target.waited > 0 {
+            words.push(format!(
+                "{} requests to {} waited for a connection: the latencies are those of too few connections, not of the \
+                 server. Give more with --connections, or less with --rate.",
+                target.waited, target.name
+            ));
         }
         if target.generator_lag_ms > 20.0 {
             words.push(format!(
@@ -175,13 +205,10 @@ impl Report {
             ("MAX", right),
         ]);
         for target in &self.targets {
-            let mut rows: Vec<(&str, &Summary)> =
-                target.order.iter().filter_map(|class| Some((*class, target.classes.get(class)?))).collect();
-            if rows.len() != 1 {
-                rows.push(("all", &target.all));
-            }
-            for (class, s) in rows {
-                let figures = [s.p50_ms, s.p90_ms, s.p99_ms, s.p999_ms, s.max_ms].map(show_ms);
+            let rows = target.classes.iter().map(|(class, summary)| (class.as_str(), summary));
+            for (class, s) in rows.chain([("all", &target.all)]) {
+                let figures = [s.p50_ms, s.p90_ms, s.p99_ms, s.p999_ms, s.max_ms];
+                let figures = figures.map(|figure| figure.map_or_else(|| "–".to_owned(), show_ms));
                 table.row([target.name.clone(), class.to_owned(), s.count.to_string()].into_iter().chain(figures));
             }
         }
@@ -224,13 +251,13 @@ fn bar(count: u64, most: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::record::{Class, Failure};
     use std::time::Duration;
 
-    fn measured(name: &str, class: Class, ms: u64, status: u16) -> Measured {
+    fn measured(name: &str, class: Option<Class>, ms: u64, status: u16) -> Measured {
         let mut record = Record { scheduled: 1000, ..Record::default() };
-        (0..1000).for_each(|i| record.answer(class, status, Duration::from_micros(ms * 1000 + i)));
-        Measured::new(name.to_owned(), "X".to_owned(), "127.0.0.1:1".to_owned(), 1.0, &record)
+        let classes: Vec<Class> = class.into_iter().collect();
+        (0..1000).for_each(|i| record.answer(&classes, status, Duration::from_micros(ms * 1000 + i)));
+        Measured::new(name.to_owned(), "X".to_owned(), "127.0.0.1:1".to_owned(), 1.0, &record, class.is_some())
     }
 
     fn report(targets: Vec<Measured>) -> Report {
@@ -250,7 +277,7 @@ mod tests {
 
     #[test]
     fn the_gain_is_said_in_words() {
-        let report = report(vec![measured("lhr", Class::Hit, 5, 200), measured("origin", Class::Origin, 50, 200)]);
+        let report = report(vec![measured("lhr", Some(Class::Hit), 5, 200), measured("origin", None, 50, 200)]);
         assert!(
             report.gain[0].contains("9.2 times as fast") || report.gain[0].contains("9.1 times"),
             "{}",
@@ -258,21 +285,27 @@ mod tests {
         );
         assert_eq!(report.gain.len(), 2, "{:?}", report.gain);
         let text = report.to_string();
-        assert!(text.contains("lhr     hit      1000") && text.contains("origin  origin   1000"), "{text}");
+        assert!(text.contains("lhr     hit     1000") && text.contains("origin  all     1000"), "{text}");
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["targets"][0]["classes"]["hit"]["count"], 1000);
+        assert!(text.contains("lhr     cold       0        –"), "a class without requests has its row: {text}");
+        assert_eq!(json["targets"][0]["classes"]["miss"]["p50_ms"], serde_json::Value::Null);
     }
 
     #[test]
     fn what_spoils_the_figures_is_said_too() {
-        let mut origin = measured("origin", Class::Origin, 50, 404);
-        origin.failures.insert(Failure::TimedOut.as_str(), 3);
-        let edge = measured("lhr", Class::Warm, 80, 200);
+        let mut origin = measured("origin", None, 50, 404);
+        origin.failures.insert(Failure::TimedOut, 3);
+        origin.waited = 7;
+        let edge = measured("lhr", Some(Class::Warm), 80, 200);
         let words = gain(&edge, &origin).join("\n");
         assert!(
             words.contains("lost by the detour") && words.contains("404 x 1000") && words.contains("timed out"),
             "{words}"
         );
+        assert!(words.contains("7 requests to origin waited for a connection"), "{words}");
+        assert_eq!((origin.successes(), edge.successes()), (0, 1000));
+        assert_eq!(serde_json::to_value(&origin).unwrap()["failures"]["timed_out"], 3);
     }
 
     #[test]

@@ -110,8 +110,8 @@ fn transpile(
         source_map: SourceMapOption::Separate,
         source_map_base: ModuleSpecifier::parse("file:///").ok(),
         source_map_file: None,
-        // The map is for positions in stack traces; the source itself would double every bundle.
-        inline_sources: false,
+        // Errors of a function show the line that its author wrote. Without its source, a PoP has only what was made of it.
+        inline_sources: true,
         remove_comments: false,
     };
     let emitted = parsed

@@ -90,7 +90,7 @@ fn typescript_becomes_javascript_with_a_source_map() {
     let map = built.bundle.modules["src/index.ts"].source_map.clone().unwrap();
     let map: serde_json::Value = serde_json::from_str(&map).unwrap();
     assert_eq!(map["sources"], serde_json::json!(["src/index.ts"]));
-    assert!(map.get("sourcesContent").is_none_or(|contents| contents.as_array().unwrap().iter().all(|c| c.is_null())));
+    assert_eq!(map["sourcesContent"], serde_json::json!([text]), "errors show the line that was written");
 }
 
 #[test]

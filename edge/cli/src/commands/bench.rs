@@ -6,36 +6,42 @@ use std::time::Duration;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use middleware::geo::{self, round_trip};
+use tokio::net::TcpStream;
 
 use crate::alarm::Alarm;
 use crate::bench::load::{self, Load, Target};
-use crate::bench::record::{Class, MAX_LATENCY};
+use crate::bench::record::MAX_LATENCY;
 use crate::bench::report::{Measured, Report, gain};
 use crate::bench::schedule::{Arrivals, Schedule};
 use crate::fleet::{Fleet, PopNode};
 use crate::output::{self, Failure, Progress};
 use crate::units;
-use crate::wan::Link;
+use crate::wan::{self, Link};
 
-/// Connections to a target at least and at most, when none are asked for.
+/// Connections opened to a target beforehand, at least and at most, when no number is asked for.
 const CONNECTIONS: (usize, usize) = (8, 512);
 
 /// Measure one request through a PoP and straight to the origin
 ///
 /// Requests start on a schedule fixed beforehand (open loop), and a latency counts from the instant a request was due:
 /// when the server stalls, the requests due meanwhile show it. The client stands in a city, and both ways have the round
-/// trip of their distance. Connections are opened before the first request; a new one would cost one round trip more.
+/// trip of their distance. Connections are opened before the first request; when none is idle another is opened, whose
+/// handshake costs its request one round trip more.
 ///
 /// Rows: cold is a request for which an isolate was started (the first after a deploy, or when more run at once than are
-/// warm), warm one that a running isolate answered, hit and miss what the PoP's cache had or asked the origin for (the
-/// first request for an object, or all with --miss). Nothing is warmed up in secret: the first requests are in the rows.
+/// warm), warm one that a running isolate answered; hit and miss are what the PoP's cache had or asked the origin for
+/// (the first request for an object, or all with --miss). A request for which a function ran and asked the cache is in
+/// one row of each pair; `all` also has the requests that timed out, with the time they waited. Nothing is warmed up in
+/// secret: the first requests are in the rows.
+///
+/// Exit code 1 when the PoP gave no successful answer.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Bench {
     /// Path and query to ask for, for instance /site/logo.png
     #[arg(value_parser = path)]
     path: String,
-    /// PoP to measure, by name; `nearest` is the one nearest to the client
+    /// PoP to measure, by its name; `nearest` is the one nearest to the client
     #[arg(long, default_value = "nearest")]
     pop: String,
     /// Where the client stands: a city (lhr) or a country (JP). Without it in the city of --pop, or of the first PoP
@@ -53,7 +59,7 @@ pub(crate) struct Bench {
     /// Seed of Poisson arrivals: the same seed gives the same schedule
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Connections to each target. Without it as many as the rate keeps busy over the distance, twice over
+    /// Connections to each target, never more. Without it as many as are needed, up to --in-flight
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     connections: Option<u16>,
     /// Most requests under way at once; more are not sent but counted
@@ -120,7 +126,7 @@ impl Bench {
     /// Measures and prints.
     ///
     /// # Errors
-    /// When there is no fleet, no such PoP, or a target takes no connection.
+    /// When there is no fleet, no such PoP, a target takes no connection, or the PoP gave no successful answer.
     pub(crate) fn run(self) -> Result<(), Failure> {
         if self.timeout.is_zero() || self.timeout > MAX_LATENCY {
             return Err(Failure::Usage(format!("--timeout must be above 0 and at most {} s", MAX_LATENCY.as_secs())));
@@ -128,7 +134,15 @@ impl Bench {
         let fleet = Fleet::find(self.state.as_deref(), &std::env::current_dir()?)?;
         let (pop, client) = self.ends(&fleet)?;
         let report = super::runtime()?.block_on(self.measure(&fleet, pop, &client))?;
-        if self.json { output::json(&report) } else { output::print(&report) }
+        if self.json {
+            output::json(&report)?
+        } else {
+            output::print(&report)?
+        }
+        match &report.targets[0] {
+            pop if pop.successes() == 0 => Err(Failure::Failed(format!("{} gave no successful answer", pop.name))),
+            _ => Ok(()),
+        }
     }
 
     /// The PoP to measure and where the client stands.
@@ -139,7 +153,7 @@ impl Bench {
         };
         let distance = |pop: &PopNode, at| geo::distance_km(pop.place.coordinates(), at);
         if self.pop != "nearest" {
-            let pop = fleet.pop(&self.pop).ok_or_else(|| {
+            let pop = fleet.pop(&self.pop.to_ascii_lowercase()).ok_or_else(|| {
                 let names: Vec<&str> = fleet.pops.iter().map(|pop| pop.name.as_str()).collect();
                 Failure::Usage(format!("the fleet has no PoP {:?}; it has {}", self.pop, names.join(", ")))
             })?;
@@ -165,36 +179,45 @@ impl Bench {
             usize::from,
         );
         let ends = [
-            (pop.name.as_str(), &pop.place, pop.address, pop_trip, None),
-            ("origin", &fleet.origin.place, fleet.origin.address, origin_trip, Some(Class::Origin)),
+            (pop.name.as_str(), &pop.place, pop.address, pop_trip, true),
+            ("origin", &fleet.origin.place, fleet.origin.address, origin_trip, false),
         ];
+        let dead = |name: &str, address, error: std::io::Error| {
+            Failure::Failed(format!("{name} at {address} takes no connection: {error}; is the fleet up?"))
+        };
+        for (name, _, address, ..) in ends {
+            // A link takes every connection, whatever is behind it: who is there is asked before.
+            TcpStream::connect(address).await.map_err(|error| dead(name, address, error))?;
+        }
         let alarm = Alarm::start()?;
         let mut targets = Vec::new();
-        for (name, place, address, trip, class) in ends {
+        for (name, place, address, trip, is_pop) in ends {
             let link = if distance { Some(Link::open(&alarm, address, trip).await?) } else { None };
             let target = Target {
                 address: link.as_ref().map_or(address, Link::address),
                 host: address.to_string(),
                 path: self.path.clone(),
                 headers: self.header.iter().cloned().collect::<HeaderMap>(),
-                class,
+                is_pop,
             };
             let _progress = Progress::start(format!("asking {name} for {} s", self.duration.as_secs_f64()));
-            let record = load::run(&target, &self.load(connections, trip)).await.map_err(|error| {
-                Failure::Failed(format!("{name} at {address} takes no connection: {error}; is the fleet up?"))
-            })?;
+            let load = self.load(connections, distance, trip);
+            let record = load::run(&target, &load).await.map_err(|error| dead(name, address, error))?;
             let city = format!("{}, {}", place.city, place.country);
             let rtt_ms = trip.as_secs_f64() * 1000.0;
-            targets.push(Measured::new(name.to_owned(), city, address.to_string(), rtt_ms, &record));
+            targets.push(Measured::new(name.to_owned(), city, address.to_string(), rtt_ms, &record, is_pop));
         }
         Ok(self.report(client, connections, distance, targets))
     }
 
-    fn load(&self, connections: usize, trip: Duration) -> Load {
+    fn load(&self, connections: usize, distance: bool, trip: Duration) -> Load {
+        let in_flight = self.in_flight as usize;
+        let most = if distance { in_flight.min(wan::MAX_CONNECTIONS) } else { in_flight };
         Load {
             schedule: Schedule::new(self.arrivals, self.rate, self.duration, self.seed),
-            connections,
-            in_flight: self.in_flight as usize,
+            connections: connections.min(most),
+            most_connections: self.connections.map_or(most, usize::from),
+            in_flight,
             timeout: self.timeout,
             // The handshake takes one trip; the rest is for the far side's accept.
             settle: trip * 2,

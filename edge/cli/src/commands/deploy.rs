@@ -14,6 +14,9 @@ use crate::output::{Failure, Progress};
 /// Builds the folder, runs the top level of its modules in an isolate here, uploads what the origin does not have, makes
 /// the new version live and waits until every PoP has it. The version is the digest of what was built: deploying the same
 /// again changes nothing. A build that fails, or a PoP that cannot start the version, leaves the last good one serving.
+///
+/// Exit code 0 when the version is live, also when a PoP is down or late, or cannot be asked: it catches up by itself.
+/// Exit code 1 when it could not be made live, or a PoP could not start it.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Deploy {
@@ -39,11 +42,12 @@ impl Deploy {
         let access = self.access.find(&std::env::current_dir()?)?;
         let control = access.control()?;
         let progress = Progress::start(format!("building {}", self.folder.display()));
-        let built = deploy::build(Platform::start(), &self.folder)?;
+        let built = deploy::build(Platform::start(), &self.folder, &progress)?;
         progress.say(format!("deploying {}", built.bundle.name));
         let released = super::runtime()?.block_on(async {
             let (outcome, uploaded) = deploy::release(&control, &built, self.message.as_deref()).await?;
-            let mut released = deploy::follow(&control, access.fleet.as_ref(), &built.bundle.name, outcome).await?;
+            let (fleet, deadline) = (access.fleet.as_ref(), deploy::arrival_deadline());
+            let mut released = deploy::follow(&control, fleet, &built.bundle.name, outcome, deadline).await;
             released.assets = Some(Assets { total: built.assets.len(), uploaded });
             Ok::<_, Failure>(released)
         })?;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use middleware::jwt::{Material, SignError, SignRequest, sign};
-use origin::bundle::{JwtBinding, JwtKeyMaterial};
+use origin::bundle::{JwtBinding, JwtKey, JwtKeyMaterial};
 use serde_json::{Map, Value};
 
 use crate::output::{self, Failure};
@@ -17,11 +17,25 @@ use crate::units;
 /// Where the example that verifies tokens is, at or above the working folder.
 const EXAMPLE: &str = "functions/auth";
 
+/// The folder of the example, at or above `here`.
+pub(crate) fn example(here: &Path) -> Option<PathBuf> {
+    here.ancestors().map(|above| above.join(EXAMPLE)).find(|folder| folder.is_dir())
+}
+
 /// Largest key file read, in bytes.
 const MAX_KEY_BYTES: u64 = 64 << 10;
 
 /// Algorithms tried, in this order, for a PEM file without --alg: the first that the key is for.
 const PEM_ALGORITHMS: [&str; 4] = ["RS256", "ES256", "ES384", "EdDSA"];
+
+/// Those of [`PEM_ALGORITHMS`] that the label of a PEM file leaves; that of PKCS#8 leaves all.
+fn pem_algorithms(pem: &str) -> &'static [&'static str] {
+    match pem {
+        pem if pem.contains("-----BEGIN RSA PRIVATE KEY-----") => &["RS256"],
+        pem if pem.contains("-----BEGIN EC PRIVATE KEY-----") => &["ES256", "ES384"],
+        _ => &PEM_ALGORITHMS,
+    }
+}
 
 /// Make tokens to try verification with
 #[derive(Debug, Args)]
@@ -38,19 +52,20 @@ enum Verb {
 
 /// Sign a token and print it alone on standard output
 ///
-/// Without --secret or --key-file, the first shared secret in the project file of --function signs, and its issuer and
-/// audience are the token's: what it prints is accepted by that function. Nothing is checked on purpose, so that expired,
-/// early or foreign tokens can be made too: --exp -1h, --nbf 1h, --iss somebody-else.
+/// The project file of --function gives what flags do not: issuer and audience, algorithm and key id of its first key that
+/// fits, and without --secret or --key-file its first shared secret too. So what is printed is accepted by that function.
+/// No claim is checked on purpose, so that expired, early or foreign tokens can be made: --exp -1h, --nbf 1h, --iss other.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 struct Sign {
     /// Shared secret (HS256, HS384, HS512)
-    #[arg(long, conflicts_with = "key_file")]
+    #[arg(long, conflicts_with = "key_file", allow_hyphen_values = true)]
     secret: Option<String>,
-    /// File with a private key in PEM (RS*, PS*, ES256, ES384, EdDSA)
+    /// File with an unencrypted private key in PEM (RS*, PS*, ES256, ES384, EdDSA): PKCS#8, or PKCS#1 for RSA
     #[arg(long, value_name = "PEM")]
     key_file: Option<PathBuf>,
-    /// Algorithm [default: HS256 with a secret, the key's own with PEM, the project's with --function]
+    /// Algorithm [default: that of the function's first key that fits, else HS256 with a secret and the first of RS256,
+    /// ES256, ES384 and EdDSA that fits with PEM]
     #[arg(long)]
     alg: Option<String>,
     /// Issuer
@@ -68,7 +83,7 @@ struct Sign {
     /// Not valid before this time from now on
     #[arg(long, default_value = "none", allow_hyphen_values = true, value_parser = offset)]
     nbf: Offset,
-    /// Key id in the header
+    /// Key id in the header [default: that of the function's first key that fits]
     #[arg(long)]
     kid: Option<String>,
     /// Further claim, name=value; the value is JSON when it reads as JSON, else text
@@ -116,44 +131,62 @@ impl Sign {
         let binding = self.binding(here)?;
         let mut claims = self.claims(binding.as_ref(), now);
         claims.extend(self.claim.iter().cloned());
-        let request = |algorithm: &str, material, kid| {
-            let kid = self.kid.clone().or(kid);
-            SignRequest {
-                algorithm: self.alg.as_deref().unwrap_or(algorithm).to_owned(),
-                material,
-                kid,
-                claims: claims.clone(),
-            }
-        };
+        let keys = binding.map(|binding| binding.keys).unwrap_or_default();
         if let Some(secret) = &self.secret {
-            return Ok(sign(&request("HS256", Material::Secret(secret.clone()), None))?);
+            return Ok(self.sign(&keys, &["HS256"], &Material::Secret(secret.clone()), &claims)?);
         }
         if let Some(path) = &self.key_file {
             let pem = read_key(path)?;
-            let algorithms: &[&str] = if self.alg.is_some() { &PEM_ALGORITHMS[..1] } else { &PEM_ALGORITHMS };
-            let mut refused: Option<SignError> = None;
-            for algorithm in algorithms {
-                match sign(&request(algorithm, Material::Pem(pem.clone()), None)) {
-                    Ok(token) => return Ok(token),
-                    Err(error) => refused = Some(refused.unwrap_or(error)),
-                }
-            }
-            let why = refused.map(|error| error.to_string()).unwrap_or_default();
-            return Err(Failure::Failed(format!("{}: {why}", path.display())));
+            let algorithms = pem_algorithms(&pem);
+            let signed = self.sign(&keys, algorithms, &Material::Pem(pem), &claims);
+            return signed.map_err(|error| {
+                let why = if self.alg.is_none() && algorithms == PEM_ALGORITHMS {
+                    format!("there is no unencrypted private key for {} in it", PEM_ALGORITHMS.join(", "))
+                } else {
+                    error.to_string()
+                };
+                Failure::Failed(format!("{}: {why}", path.display()))
+            });
         }
-        let key = binding.iter().flat_map(|binding| &binding.keys).find_map(|key| match &key.material {
+        let shared = keys.iter().find_map(|key| match &key.material {
             JwtKeyMaterial::Secret(secret) => Some((key, Material::Secret(secret.clone()))),
             JwtKeyMaterial::Jwk(jwk) if jwk.get("kty").is_some_and(|kty| kty == "oct") => {
                 Some((key, Material::Jwk(jwk.clone())))
             }
             _ => None,
         });
-        let (key, material) = key.ok_or_else(|| {
+        let (key, material) = shared.ok_or_else(|| {
             Failure::Failed(
                 "that function has no shared secret to sign with: give --key-file with the private key".to_owned(),
             )
         })?;
-        Ok(sign(&request(&key.algorithm, material, key.kid.clone()))?)
+        Ok(self.sign(std::slice::from_ref(key), &[&key.algorithm], &material, &claims)?)
+    }
+
+    /// Signs as the first of the function's `keys` that the material is for, else by the first such of `algorithms`, of
+    /// which there is at least one.
+    fn sign(
+        &self,
+        keys: &[JwtKey],
+        algorithms: &[&str],
+        material: &Material,
+        claims: &Map<String, Value>,
+    ) -> Result<String, SignError> {
+        let by = |algorithm: &str, kid: Option<&String>| {
+            sign(&SignRequest {
+                algorithm: algorithm.to_owned(),
+                material: material.clone(),
+                kid: self.kid.as_ref().or(kid).cloned(),
+                claims: claims.clone(),
+            })
+        };
+        let wanted = self.alg.as_deref();
+        let algorithms = wanted.as_ref().map_or(algorithms, std::slice::from_ref);
+        let fitting = keys.iter().filter(|key| wanted.is_none_or(|wanted| wanted == key.algorithm));
+        let as_a_key = fitting.map(|key| by(&key.algorithm, key.kid.as_ref()));
+        let mut signed = as_a_key.chain(algorithms.iter().map(|algorithm| by(algorithm, None)));
+        // When nothing fits, the first of the algorithms says why.
+        signed.find_map(Result::ok).map_or_else(|| by(algorithms[0], None), Ok)
     }
 
     /// The verifier that shall accept the token: that of the function named, or of the example when there is no key.
@@ -162,7 +195,7 @@ impl Sign {
         let folder = match &self.function {
             Some(folder) => folder.clone(),
             None if keyed => return Ok(None),
-            None => here.ancestors().map(|above| above.join(EXAMPLE)).find(|folder| folder.is_dir()).ok_or_else(|| {
+            None => example(here).ok_or_else(|| {
                 Failure::Usage(format!(
                     "there is no key: give --secret, --key-file, or --function with a function's folder (no {EXAMPLE} here)"
                 ))
@@ -269,6 +302,47 @@ mod tests {
             (&part(&token, 1)["iss"], &part(&token, 1)["aud"]),
             (&"https://issuer.example".into(), &"edge".into())
         );
+    }
+
+    #[test]
+    fn algorithm_and_key_id_are_those_of_the_functions_first_key_that_fits() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("index.js"), "export default { fetch() { return new Response() } }").unwrap();
+        let other = "-another secret of as many bytes as HS384 needs, which is 48";
+        let project = serde_json::json!({
+            "name": "auth", "main": "index.js", "compatibility_date": "2026-01-01",
+            "jwt": [{
+                "binding": "TOKENS", "issuer": "https://issuer.example", "audience": "edge",
+                "keys": [
+                    { "kid": "first", "algorithm": "HS384", "secret": SECRET },
+                    { "kid": "second", "algorithm": "HS256", "secret": other }
+                ]
+            }]
+        });
+        std::fs::write(root.path().join("wrangler.json"), project.to_string()).unwrap();
+        let function = root.path().to_str().unwrap();
+        let head = |flags: &[&str]| {
+            let flags = [&["--function", function], flags].concat();
+            let token = token(root.path(), &flags).unwrap_or_else(|error| panic!("{error:?}"));
+            (part(&token, 0)["alg"].clone(), part(&token, 0)["kid"].clone())
+        };
+        assert_eq!(head(&[]), ("HS384".into(), "first".into()));
+        assert_eq!(head(&["--secret", other]), ("HS384".into(), "first".into()));
+        assert_eq!(head(&["--secret", other, "--alg", "HS256"]), ("HS256".into(), "second".into()));
+        assert_eq!(head(&["--secret", other, "--kid", "k"]), ("HS384".into(), "k".into()));
+        let short = "an own secret of thirty-two bytes";
+        assert_eq!(head(&["--secret", short]), ("HS256".into(), "second".into()), "too short for HS384");
+    }
+
+    #[test]
+    fn a_key_in_another_form_is_an_error_that_says_how_to_convert_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("sec1.pem");
+        std::fs::write(&path, "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\n-----END EC PRIVATE KEY-----\n").unwrap();
+        let Err(Failure::Failed(text)) = token(root.path(), &["--key-file", path.to_str().unwrap()]) else {
+            panic!("signed with half a key")
+        };
+        assert!(text.contains("ES256") && text.contains("openssl pkcs8 -topk8") && !text.contains("RSA"), "{text}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::output::{Failure, Progress};
 /// Make an earlier version of a function live again
 ///
 /// Without a version it is the one before the live one; doing it again goes back further. Versions never change, so what
-/// comes back is what was there.
+/// comes back is what was there. A function that was deleted comes back with its version named.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Rollback {
@@ -37,7 +37,8 @@ impl Rollback {
         let progress = Progress::start(format!("rolling {} back", self.name));
         let released = super::runtime()?.block_on(async {
             let outcome = control.rollback(&self.name, self.to.as_deref()).await?;
-            deploy::follow(&control, access.fleet.as_ref(), &self.name, outcome).await
+            let (fleet, deadline) = (access.fleet.as_ref(), deploy::arrival_deadline());
+            Ok::<_, Failure>(deploy::follow(&control, fleet, &self.name, outcome, deadline).await)
         })?;
         drop(progress);
         released.print(self.json)

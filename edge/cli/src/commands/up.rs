@@ -8,13 +8,14 @@ use clap::Args;
 use ipnet::IpNet;
 use isolate::Platform;
 
-use crate::bundling::Built;
+use super::jwt;
 use crate::deploy;
 use crate::output::{Failure, Progress};
 use crate::project;
 use crate::signals::{self, Input};
 use crate::units;
-use crate::up::launch::{self, Settings};
+use crate::up::banner::Call;
+use crate::up::launch::{self, Settings, Source};
 use crate::up::lock::StateLock;
 use crate::up::plan::{self, Plan, PopPlan};
 
@@ -29,7 +30,9 @@ const MAX_FUNCTIONS: usize = 200;
 /// place is unknown, like curl on this machine, counts as standing where the first PoP stands.
 ///
 /// A process that crashes is started again after a pause; one that is ended with SIGTERM stays down, and the command that
-/// starts it again is printed. Ctrl-C finishes what is under way and ends every process.
+/// starts it again is printed. Ctrl-C finishes what is under way and ends every process; once more ends them at once.
+///
+/// A function that was rolled back or deleted stays so until its folder changes, or is deployed.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Up {
@@ -72,8 +75,8 @@ pub(crate) struct Up {
     /// Networks that functions may fetch from although they are not public, for instance 127.0.0.1/32
     #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     allow_fetch: Vec<IpNet>,
-    /// Object store of the origin: a folder, or s3://bucket/prefix with the AWS_* variables for access
-    /// [default: a folder in the state]
+    /// Object store of the origin: a folder; `memory`, gone with the origin; or s3://bucket/prefix with the AWS_* variables
+    /// for access [default: a folder in the state]
     #[arg(long)]
     store: Option<String>,
     /// Geolocation database in MaxMind's format [default: the built-in country database]
@@ -104,6 +107,7 @@ impl Up {
         // A port in use is worth knowing before functions are built; it is taken for good afterwards.
         drop(plan.clone().reserve()?);
         let functions = build(&folders)?;
+        let here = std::env::current_dir()?;
         let share = super::pop::default_workers().div_ceil(plan.pops.len()).max(1);
         let settings = Settings {
             plan,
@@ -112,11 +116,28 @@ impl Up {
             cache: self.cache,
             allow_fetch: self.allow_fetch,
             geo: self.geo.map(|path| path.canonicalize().map_err(|error| unreadable(&path, &error))).transpose()?,
-            program: std::env::args().next().unwrap_or_else(|| "skerry".to_owned()),
+            call: Call {
+                program: std::env::args().next().unwrap_or_else(|| "skerry".to_owned()),
+                sign: sign_arguments(&here, &functions),
+                here,
+            },
             json: self.json,
         };
         let shutdown = signals::shutdown(Input::Ignored);
-        super::runtime()?.block_on(launch::run(settings, lock, functions, shutdown))
+        let hurry = async || signals::shutdown(Input::Ignored).await;
+        super::runtime()?.block_on(launch::run(settings, lock, functions, shutdown, hurry))
+    }
+}
+
+/// What `jwt sign` needs to be told to make a token for the function `auth`, from `here`: its folder, unless that is the
+/// one where it looks. `None` when nobody knows the folder.
+fn sign_arguments(here: &Path, functions: &[Source]) -> Option<Vec<String>> {
+    let found = jwt::example(here);
+    let auth = functions.iter().find(|source| source.built.bundle.name.as_str() == "auth").map(|source| &source.folder);
+    match (found, auth) {
+        (Some(found), Some(auth)) if found.canonicalize().ok() == auth.canonicalize().ok() => Some(Vec::new()),
+        (_, Some(auth)) => Some(vec!["--function".to_owned(), auth.to_string_lossy().into_owned()]),
+        (found, None) => found.map(|_| Vec::new()),
     }
 }
 
@@ -126,7 +147,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
 
 /// A folder is made absolute, so that the printed commands work from everywhere.
 fn absolute_store(store: String) -> Result<String, Failure> {
-    if store.contains("://") {
+    if store.contains("://") || store == "memory" {
         return Ok(store);
     }
     Ok(std::path::absolute(&store)?.to_string_lossy().into_owned())
@@ -149,6 +170,9 @@ fn functions(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
         }
     }
     folders.sort();
+    if folders.is_empty() {
+        return Err(Failure::Failed(nothing_in(folder)));
+    }
     if folders.len() > MAX_FUNCTIONS {
         let (found, folder) = (folders.len(), folder.display());
         return Err(Failure::Failed(format!("{folder} holds {found} functions, at most {MAX_FUNCTIONS} are possible")));
@@ -156,20 +180,44 @@ fn functions(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(folders)
 }
 
+/// Says what to do about a folder without functions, which may be a function itself.
+fn nothing_in(folder: &Path) -> String {
+    let shown = folder.display();
+    let project = project::FILE_NAMES.iter().find(|name| folder.join(name).is_file());
+    match project {
+        Some(name) => format!(
+            "{shown} is a function itself, it has a {name}: name the folder around it with --functions, or start with \
+             --no-functions and then deploy it: skerry deploy {shown}"
+        ),
+        None => format!(
+            "no subfolder of {shown} has a project file ({}): name the folder of your functions with --functions, or \
+             start without any with --no-functions",
+            project::FILE_NAMES.join(", ")
+        ),
+    }
+}
+
 /// Builds all functions; the errors of all are said at once.
-fn build(folders: &[PathBuf]) -> Result<Vec<Built>, Failure> {
+fn build(folders: &[PathBuf]) -> Result<Vec<Source>, Failure> {
     if folders.is_empty() {
         return Ok(Vec::new());
     }
     let progress = Progress::start("building the functions");
     let platform = Platform::start();
-    let (mut functions, mut wrong) = (Vec::new(), Vec::new());
+    let (mut functions, mut wrong) = (Vec::<Source>::new(), Vec::new());
     for folder in folders {
         progress.say(format!("building {}", folder.display()));
-        match deploy::build(platform, folder) {
-            Ok(built) => functions.push(built),
+        match deploy::build(platform, folder, &progress) {
+            Ok(built) => functions.push(Source { folder: folder.clone(), built }),
             Err(Failure::Failed(text)) => wrong.push(text),
             Err(other) => return Err(other),
+        }
+    }
+    for (index, source) in functions.iter().enumerate() {
+        let name = &source.built.bundle.name;
+        if let Some(first) = functions[..index].iter().find(|first| first.built.bundle.name == *name) {
+            let (first, second) = (first.folder.display(), source.folder.display());
+            wrong.push(format!("{first} and {second} are both called {name:?}: give one of them another \"name\""));
         }
     }
     if wrong.is_empty() { Ok(functions) } else { Err(Failure::Failed(wrong.join("\n"))) }
@@ -192,10 +240,15 @@ mod tests {
         assert_eq!(found, [root.path().join("a"), root.path().join("b")]);
         let missing = functions(&root.path().join("none"));
         assert!(matches!(missing, Err(Failure::Failed(text)) if text.contains("--functions")));
+        let empty = functions(&root.path().join("notes"));
+        assert!(matches!(empty, Err(Failure::Failed(text)) if text.contains("no subfolder of")));
+        let itself = functions(&root.path().join("a"));
+        assert!(matches!(itself, Err(Failure::Failed(text)) if text.contains("is a function itself")));
     }
 
     #[test]
-    fn a_store_in_a_folder_is_made_absolute_and_a_url_is_left_alone() {
+    fn a_store_in_a_folder_is_made_absolute_and_memory_or_a_url_is_left_alone() {
+        assert!(matches!(absolute_store("memory".to_owned()), Ok(store) if store == "memory"));
         assert!(matches!(absolute_store("s3://b/p".to_owned()), Ok(store) if store == "s3://b/p"));
         assert!(matches!(absolute_store("x".to_owned()), Ok(store) if store.starts_with('/')));
     }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -19,12 +20,24 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 /// A request's body, lent to one attempt after another: `None` when it is empty. An attempt that finds no connection
 /// never reads from it, so the next one finds it whole. An attempt that had a connection may have read from it, and the
 /// request is not repeated unless the body is empty.
-pub(crate) struct Upload(Option<Arc<Mutex<Incoming>>>);
+pub(crate) struct Upload(Option<Arc<Source>>);
+
+struct Source {
+    body: Mutex<Incoming>,
+    /// Whether the client broke it off.
+    broken: AtomicBool,
+}
 
 impl Upload {
     /// Takes the body of a request.
     pub(crate) fn new(body: Incoming) -> Self {
-        Self((!body.is_end_stream()).then(|| Arc::new(Mutex::new(body))))
+        let source = |body| Arc::new(Source { body: Mutex::new(body), broken: AtomicBool::new(false) });
+        Self((!body.is_end_stream()).then(|| source(body)))
+    }
+
+    /// Whether the client broke it off.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.as_ref().is_some_and(|source| source.broken.load(Ordering::Relaxed))
     }
 
     /// Whether there is nothing to send.
@@ -38,7 +51,7 @@ impl Upload {
     }
 
     fn body(&self) -> Option<MutexGuard<'_, Incoming>> {
-        self.0.as_ref().map(|body| body.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.as_ref().map(|source| source.body.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -47,10 +60,12 @@ impl http_body::Body for Upload {
     type Error = hyper::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.body() {
-            Some(mut body) => Pin::new(&mut *body).poll_frame(cx),
-            None => Poll::Ready(None),
+        let Some(mut body) = self.body() else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        if let (Poll::Ready(Some(Err(_))), Some(source)) = (&polled, &self.0) {
+            source.broken.store(true, Ordering::Relaxed);
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -67,16 +82,22 @@ impl http_body::Body for Upload {
 pub(crate) enum Failure {
     /// Nothing of the request left: another PoP can have it.
     NotSent,
-    /// The connection broke before the answer: the PoP may have run the request.
+    /// The connection broke or hangs before the answer: the PoP may have run the request.
     Broken,
+    /// The client broke its own body off, and the PoP is not to blame.
+    Upload,
     /// No answer in time.
     TimedOut,
 }
 
 impl Failure {
-    /// Reads the client's error.
-    pub(crate) fn of(error: &hyper_util::client::legacy::Error) -> Self {
-        if error.is_connect() { Self::NotSent } else { Self::Broken }
+    /// Reads the error of an attempt that sent `upload`.
+    pub(crate) fn of(error: &hyper_util::client::legacy::Error, upload: &Upload) -> Self {
+        match error {
+            error if error.is_connect() => Self::NotSent,
+            _ if upload.is_broken() => Self::Upload,
+            _ => Self::Broken,
+        }
     }
 
     /// What the client gets when the request is not repeated.
@@ -90,6 +111,7 @@ impl Failure {
                 ),
                 None,
             ),
+            Self::Upload => problem(StatusCode::BAD_REQUEST, "the request's body broke off before its end", None),
             Self::TimedOut => problem(StatusCode::GATEWAY_TIMEOUT, &format!("{pop} did not answer in time"), None),
         }
     }
@@ -121,8 +143,8 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes a client's head ready for a PoP: the authority in `Host`, hop-by-hop fields gone, the peer appended to
-/// `X-Forwarded-For`.
+/// Makes a client's head ready for a PoP: the authority in `Host`, hop-by-hop fields gone, cookies in one field, the peer
+/// appended to `X-Forwarded-For`.
 ///
 /// # Errors
 /// When the request names no host or its address cannot go into a header.
@@ -138,6 +160,7 @@ pub(crate) fn request_head(mut head: request::Parts, peer: IpAddr) -> Result<req
     if !head.headers.contains_key(header::HOST) {
         return Err("the request names no host");
     }
+    join_cookies(&mut head.headers);
     let mut forwarded: Vec<u8> = Vec::new();
     for value in head.headers.get_all("x-forwarded-for") {
         forwarded.extend_from_slice(value.as_bytes());
@@ -148,6 +171,28 @@ pub(crate) fn request_head(mut head: request::Parts, peer: IpAddr) -> Result<req
     head.headers.insert("x-forwarded-for", forwarded);
     head.version = Version::HTTP_11;
     Ok(head)
+}
+
+/// HTTP/2 lets a client split its cookies over several fields, HTTP/1.1 does not (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// The answer to a request for `*`, which is about the server and no path of it (RFC 9110 section 9.3.7).
+pub(crate) fn about_the_server(method: &http::Method) -> Response<Body> {
+    if method != http::Method::OPTIONS {
+        return problem(StatusCode::BAD_REQUEST, "only OPTIONS can ask for *", None);
+    }
+    let mut response = Response::new(Full::default().map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    response.headers_mut().insert(header::ALLOW, methods);
+    response
 }
 
 /// The request for the PoP at `address`.

@@ -11,8 +11,9 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tokio::time::error::Elapsed;
 
 use super::Front;
 
@@ -35,6 +36,8 @@ pub(crate) struct Health(Vec<State>);
 #[derive(Debug)]
 struct State {
     up: AtomicBool,
+    /// Whether the last check found it silent: it takes connections and answers nothing, as a stopped process does.
+    silent: watch::Sender<bool>,
     /// Ends the pause before the next check.
     check: Notify,
 }
@@ -42,12 +45,25 @@ struct State {
 impl Health {
     /// `count` PoPs, all up.
     pub(super) fn new(count: usize) -> Self {
-        Self((0..count).map(|_| State { up: AtomicBool::new(true), check: Notify::new() }).collect())
+        let state = || State { up: AtomicBool::new(true), silent: watch::Sender::new(false), check: Notify::new() };
+        Self((0..count).map(|_| state()).collect())
     }
 
     /// Whether the PoP `index` answers.
     pub(crate) fn is_up(&self, index: usize) -> bool {
         self.0.get(index).is_some_and(|state| state.up.load(Ordering::Relaxed))
+    }
+
+    /// Resolves when a check finds the PoP silent that was not before. One that has been silent all along is asked only
+    /// when no other PoP answers, and then there is nowhere else to go.
+    pub(super) async fn hangs(&self, index: usize) {
+        let Some(state) = self.0.get(index) else { return std::future::pending().await };
+        let mut silent = state.silent.subscribe();
+        while silent.changed().await.is_ok() {
+            if *silent.borrow() {
+                return;
+            }
+        }
     }
 
     /// The PoP cannot be reached: out until a check finds it again.
@@ -67,7 +83,7 @@ impl Health {
 }
 
 /// Checks every PoP until the returned set is dropped.
-pub(super) fn watch(front: Arc<Front>) -> JoinSet<()> {
+pub(super) fn watch_all(front: Arc<Front>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for index in 0..front.config.backends.len() {
         let front = Arc::clone(&front);
@@ -75,8 +91,10 @@ pub(super) fn watch(front: Arc<Front>) -> JoinSet<()> {
             let address = front.config.backends[index].address;
             let state = &front.health.0[index];
             loop {
-                let up = check(address).await;
+                let answer = ask(address).await;
+                let up = matches!(answer, Ok(Some(status)) if status.is_success());
                 state.up.store(up, Ordering::Relaxed);
+                state.silent.send_if_modified(|silent| std::mem::replace(silent, answer.is_err()) != answer.is_err());
                 let interval = if up { UP_INTERVAL } else { DOWN_INTERVAL };
                 let hurried = tokio::time::timeout(interval, state.check.notified()).await.is_ok();
                 if hurried && !up {
@@ -89,14 +107,17 @@ pub(super) fn watch(front: Arc<Front>) -> JoinSet<()> {
     tasks
 }
 
-/// Whether a PoP answers its health check with success: it takes requests.
-pub(crate) async fn check(address: SocketAddr) -> bool {
-    probe(address).await.is_some_and(|status| status.is_success())
+/// What a PoP answers to a health check; `None` when it does not.
+pub(crate) async fn probe(address: SocketAddr) -> Option<StatusCode> {
+    ask(address).await.ok().flatten()
 }
 
-/// What a PoP answers to a health check; `None` when it does not. Asked on a connection of its own: a pooled one could
-/// outlive its listener.
-pub(crate) async fn probe(address: SocketAddr) -> Option<StatusCode> {
+/// What a PoP answers to a health check; `None` when there is no connection or it breaks. Asked on a connection of its
+/// own: a pooled one could outlive its listener.
+///
+/// # Errors
+/// When the PoP is silent for [`CHECK_TIMEOUT`].
+async fn ask(address: SocketAddr) -> Result<Option<StatusCode>, Elapsed> {
     let exchange = async {
         let stream = TcpStream::connect(address).await.ok()?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
@@ -110,5 +131,5 @@ pub(crate) async fn probe(address: SocketAddr) -> Option<StatusCode> {
         let (status, _) = tokio::join!(answer, connection);
         status
     };
-    tokio::time::timeout(CHECK_TIMEOUT, exchange).await.ok().flatten()
+    tokio::time::timeout(CHECK_TIMEOUT, exchange).await
 }

@@ -163,14 +163,24 @@ impl<'a> Findings<'a> {
     }
 }
 
-/// The error without its source line when that line holds a secret: errors end up in the logs of build machines.
+/// The error without its source line when that line may hold a secret: errors end up in the logs of build machines. All of
+/// a verifier may stand on one line, and what is not understood may stand beside a secret.
 fn discreet(mut error: SourceError) -> SourceError {
-    if error.key.ends_with(".secret")
-        && let Some(place) = &mut error.place
+    let of_a_verifier = error.key.strip_prefix("jwt[").is_some_and(|rest| rest.find(']') == Some(rest.len() - 1));
+    let of_a_key = of_a_verifier || error.key.contains(".keys[");
+    if let Some(place) = &mut error.place
+        && (of_a_key || holds_secret(&place.source))
     {
         place.source.clear();
     }
     error
+}
+
+/// Whether a line gives a value to the key `secret`.
+fn holds_secret(line: &str) -> bool {
+    line.match_indices("secret").any(|(at, word)| {
+        line[at + word.len()..].trim_start_matches(['"', '\'']).trim_start().starts_with([':', '=', '"'])
+    })
 }
 
 impl<'a> Fields<'a> {
@@ -232,7 +242,14 @@ impl<'a> Fields<'a> {
             }
             if unsupported.contains(&key) {
                 let message = format!("{key:?} is a wrangler key that Skerry does not support yet");
-                findings.error(&field.path, field.key_span, message, "remove it");
+                let help = match nearest(key, &self.known) {
+                    // That "kv_namespaces" has "name" in it helps nobody.
+                    Some((name, true)) if name.len() * 2 > key.len() => {
+                        format!("remove it; the nearest supported key is {name:?}")
+                    }
+                    _ => "remove it".to_owned(),
+                };
+                findings.error(&field.path, field.key_span, message, help);
                 continue;
             }
             let help = match nearest(key, &self.known) {

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use crate::units::show_bytes;
+
 /// A project's folder. Nothing outside it is ever read on behalf of the project, through symbolic links either.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
@@ -32,7 +34,7 @@ pub(crate) enum FolderError {
     #[error("is not a folder")]
     NotAFolder,
     /// Larger than what it is read for may be.
-    #[error("is larger than {limit} bytes")]
+    #[error("is larger than {}", show_bytes(*.limit))]
     TooLarge {
         /// Largest size accepted, in bytes.
         limit: u64,

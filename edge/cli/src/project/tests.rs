@@ -195,6 +195,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_key() {
 #[test]
 fn a_wrangler_key_that_is_not_supported_says_so() {
     check_jsonc("\"kv_namespaces\": []", &[("2:1 kv_namespaces", "a wrangler key that Skerry does not support yet")]);
+    check_jsonc("\"rules\": []", &[("2:1 rules", "the nearest supported key is \"routes\"")]);
     check_toml("[observability]\nenabled = true", &[("4:2 observability", "does not support yet")]);
     check_jsonc(
         "\"assets\": {\"directory\": \"public\", \"binding\": \"ASSETS\"}",
@@ -423,7 +424,7 @@ fn a_folder_has_exactly_one_project_file() {
 fn a_file_that_is_too_large_or_not_text_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("wrangler.toml"), vec![b' '; (MAX_PROJECT_FILE_BYTES + 1) as usize]).unwrap();
-    assert!(Project::load(dir.path()).unwrap_err().to_string().contains("larger than 1048576 bytes"));
+    assert!(Project::load(dir.path()).unwrap_err().to_string().contains("larger than 1 MiB"));
     fs::write(dir.path().join("wrangler.toml"), [0xff, 0xfe]).unwrap();
     assert!(Project::load(dir.path()).unwrap_err().to_string().contains("is not UTF-8 text"));
 }

@@ -1,5 +1,6 @@
 //! A fleet from its first process to its last.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use ipnet::IpNet;
 use middleware::geo::{City, Database};
+use origin::bundle::{Digest, FunctionName};
 use origin::client::Control;
 use origin::deployment::Manifest;
 use tokio::net::TcpListener;
@@ -23,7 +25,7 @@ use super::supervise::{Backoff, Event, Member, Probe, until};
 use crate::access;
 use crate::alarm::Alarm;
 use crate::bundling::Built;
-use crate::deploy::{self, Expected, State};
+use crate::deploy::{self, State};
 use crate::fleet::{self, Fleet, OriginNode, Place, PopNode};
 use crate::front::{self, Backend, Front, Spot};
 use crate::output::{self, Failure, Progress, note};
@@ -31,6 +33,18 @@ use crate::wan::Link;
 
 /// Whom the front door and the PoPs believe about a client's address: this machine.
 const TRUST: [&str; 2] = ["127.0.0.0/8", "::1/128"];
+
+/// File in the state folder with the versions that `up` brought.
+const BROUGHT: &str = "brought.json";
+
+/// A function and where it comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What was made of it.
+    pub built: Built,
+}
 
 /// Everything `up` needs to know.
 #[derive(Debug)]
@@ -47,8 +61,8 @@ pub(crate) struct Settings {
     pub allow_fetch: Vec<IpNet>,
     /// Geolocation database; the built-in one without.
     pub geo: Option<PathBuf>,
-    /// How a person calls this program.
-    pub program: String,
+    /// How to call this program from here.
+    pub call: banner::Call,
     /// Whether the fleet is printed as JSON.
     pub json: bool,
 }
@@ -64,15 +78,17 @@ struct Running {
     links: Vec<Link>,
 }
 
-/// Starts the fleet, deploys `functions`, and keeps it running until `shutdown`.
+/// Starts the fleet, deploys `functions`, and keeps it running until `shutdown`; what `hurry` makes then ends the wait for
+/// requests under way.
 ///
 /// # Errors
-/// Why it could not start; nothing is left running then.
+/// Why it could not start; nothing is left running then. Or that requests were cut off at the end.
 pub(crate) async fn run(
     mut settings: Settings,
     lock: StateLock,
-    functions: Vec<Built>,
+    functions: Vec<Source>,
     shutdown: impl Future<Output = ()>,
+    hurry: impl AsyncFnOnce(),
 ) -> Result<(), Failure> {
     let mut shutdown = std::pin::pin!(shutdown);
     let running = tokio::select! {
@@ -80,11 +96,10 @@ pub(crate) async fn run(
         // Dropping what has been started kills it. Nothing acknowledged is lost by that.
         () = &mut shutdown => return Ok(()),
     };
-    keep(running, shutdown).await;
-    Ok(())
+    keep(running, shutdown, hurry).await
 }
 
-async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Built]) -> Result<Running, Failure> {
+async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Source]) -> Result<Running, Failure> {
     let progress = Progress::start("taking the ports");
     let database = settings.geo.as_deref().map_or_else(Database::builtin, Database::open)?;
     let mut reserved = settings.plan.reserve()?.into_iter();
@@ -110,7 +125,7 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Built]) -
 
     // Before the PoPs start, so that each finds everything at once.
     progress.say("deploying the functions");
-    let manifest = bring(&control, functions).await?;
+    let manifest = bring(&control, functions, &lock.folder.join(BROUGHT), &progress).await?;
 
     progress.say("starting the PoPs");
     drop(pop_ports);
@@ -119,7 +134,7 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Built]) -
         node.pid = child.pid();
     }
     progress.say("waiting for the PoPs to take the functions up");
-    await_pops(&control, &fleet, manifest.generation).await?;
+    await_pops(&control, &fleet, manifest.generation, &progress).await?;
     let live: Vec<banner::Live> = manifest.functions.into_iter().map(|(name, live)| (name, live.routes)).collect();
     let front = Arc::new(Front::new(front_config(&settings.plan, database)?, alarm));
     let door = door.ok_or_else(|| Failure::Failed("there is no front door".to_owned()))?.listener;
@@ -130,16 +145,20 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Built]) -
     if settings.json {
         output::json(&fleet)?;
     } else {
-        let lines = banner::try_lines(&fleet, &live, &settings.program);
+        let lines = banner::try_lines(&fleet, &live, &settings.call);
         let lines = if lines.is_empty() { lines } else { format!("Try:\n{lines}\n") };
-        output::print(format_args!("{}\n{lines}Ctrl-C ends all of it.\n", banner::addresses(&fleet)))?;
+        let table = banner::addresses(&fleet, &settings.call.here);
+        output::print(format_args!("{table}\n{lines}Ctrl-C ends all of it.\n"))?;
     }
     Ok(Running { fleet: Arc::new(Mutex::new(fleet)), origin, pops, front, door, links: links.all })
 }
 
 /// Watches over everything until `shutdown`, then ends it in the order in which requests come: the front door, the PoPs,
-/// the origin.
-async fn keep(running: Running, shutdown: impl Future<Output = ()>) {
+/// the origin. Whoever hurries it does not wait for requests under way: the processes are killed.
+///
+/// # Errors
+/// That it was hurried.
+async fn keep(running: Running, shutdown: impl Future<Output = ()>, hurry: impl AsyncFnOnce()) -> Result<(), Failure> {
     let Running { fleet, origin, pops, front, door, links } = running;
     let (stop_door, mut door_stopped) = watch::channel(false);
     let (stop_pops, pops_stopped) = watch::channel(false);
@@ -150,17 +169,28 @@ async fn keep(running: Running, shutdown: impl Future<Output = ()>) {
         member.supervise(child, Backoff::default(), stopped, move |member, event| tell(&fleet, member, event))
     };
     let mut watching: JoinSet<()> = pops.into_iter().map(|pop| watch_over(pop, pops_stopped.clone())).collect();
-    let watching_origin = tokio::spawn(watch_over(origin, origin_stopped));
+    let mut watching_origin = JoinSet::new();
+    watching_origin.spawn(watch_over(origin, origin_stopped));
     shutdown.await;
-    note("ending: requests under way are finished first");
-    stop_door.send_replace(true);
-    let _ = serving.await;
-    stop_pops.send_replace(true);
-    while watching.join_next().await.is_some() {}
-    stop_origin.send_replace(true);
-    let _ = watching_origin.await;
+    note("ending: requests under way are finished first; once more ends at once");
+    let drained = async {
+        stop_door.send_replace(true);
+        let _ = serving.await;
+        stop_pops.send_replace(true);
+        while watching.join_next().await.is_some() {}
+        stop_origin.send_replace(true);
+        while watching_origin.join_next().await.is_some() {}
+    };
+    let outcome = tokio::select! {
+        () = drained => Ok(()),
+        () = hurry() => Err(Failure::Failed("ended at once: requests under way were cut off".to_owned())),
+    };
+    // A process that is still watched over is killed with its task.
+    watching.shutdown().await;
+    watching_origin.shutdown().await;
     drop(links);
     fleet.lock().unwrap_or_else(PoisonError::into_inner).remove();
+    outcome
 }
 
 /// Tells the person at the terminal what happened to a process, and `fleet.json` its new process id.
@@ -173,7 +203,7 @@ fn tell(fleet: &Mutex<Fleet>, member: &Member, event: Event) {
             set_pid(fleet, member, None);
         }
         Event::Crashed(how, pause) => {
-            note(format_args!("{name} crashed ({how}); it is started again in {} s", pause.as_secs()));
+            note(format_args!("{name} crashed ({how}); it is started again in {:.1} s", pause.as_secs_f64()));
             note(format_args!("  its log: {}", member.recipe.log.display()));
             set_pid(fleet, member, None);
         }
@@ -181,7 +211,9 @@ fn tell(fleet: &Mutex<Fleet>, member: &Member, event: Event) {
             note(format_args!("{name} runs again"));
             set_pid(fleet, member, pid);
         }
-        Event::Failed(error, pause) => note(format_args!("{error}\n{name} is tried again in {} s", pause.as_secs())),
+        Event::Failed(error, pause) => {
+            note(format_args!("{error}\n{name} is tried again in {:.1} s", pause.as_secs_f64()));
+        }
         Event::Elsewhere => {
             note(format_args!("{name} is not started again: something listens on {} by now", member.address))
         }
@@ -202,31 +234,66 @@ fn set_pid(fleet: &Mutex<Fleet>, member: &Member, pid: Option<u32>) {
     }
 }
 
+/// The versions that `up` made live on this state, by function.
+type Brought = BTreeMap<FunctionName, Digest>;
+
 /// Makes the functions live that are not yet as they are here. Returns what is live then.
-async fn bring(control: &Control, functions: &[Built]) -> Result<Manifest, Failure> {
+///
+/// What `up` has brought before and somebody has rolled back or deleted since stays as they left it, until the folder
+/// changes: `memory` is the file that tells a rollback from a change.
+async fn bring(
+    control: &Control,
+    functions: &[Source],
+    memory: &Path,
+    progress: &Progress,
+) -> Result<Manifest, Failure> {
     let before = control.manifest().await?;
-    for built in functions {
+    let mut brought = recall(memory)?;
+    for Source { folder, built } in functions {
         let name = &built.bundle.name;
         let (_, version) = built.bundle.encode();
-        if before.functions.get(name).is_none_or(|live| live.version != version) {
+        let live = before.functions.get(name).map(|live| live.version);
+        if live != Some(version) {
+            let known = brought.get(name) == Some(&version)
+                && control.versions(name).await?.iter().any(|known| known.version == version);
+            if known {
+                let state = live.map_or_else(|| "was deleted".to_owned(), |live| format!("is at {}", live.short()));
+                let deploy = child::shell(&["deploy".to_owned(), folder.to_string_lossy().into_owned()]);
+                progress.note(format_args!(
+                    "{name} {state} and stays so: `skerry {deploy}` makes live what its folder holds ({})",
+                    version.short()
+                ));
+                continue;
+            }
             let released = deploy::release(control, built, None).await;
             released.map_err(|failure| failure.context(format_args!("cannot deploy {name}")))?;
         }
+        brought.insert(name.clone(), version);
     }
+    fleet::write_whole(memory, &serde_json::to_vec_pretty(&brought)?)
+        .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", memory.display())))?;
     Ok(control.manifest().await?)
 }
 
+/// Reads what `bring` wrote. What cannot be understood is forgotten: then the folders win, as on a new state.
+fn recall(memory: &Path) -> Result<Brought, Failure> {
+    match std::fs::read(memory) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Brought::new()),
+        Err(error) => Err(Failure::Failed(format!("cannot read {}: {error}", memory.display()))),
+    }
+}
+
 /// Waits until the PoPs have what is live. One that has not is no reason to end the others.
-async fn await_pops(control: &Control, fleet: &Fleet, generation: u64) -> Result<(), Failure> {
+async fn await_pops(control: &Control, fleet: &Fleet, generation: u64, progress: &Progress) -> Result<(), Failure> {
     if generation == 0 {
         return Ok(());
     }
-    let expected = Expected::of(Some(fleet), control).await?;
-    for arrival in deploy::arrivals(control, &expected, None, generation, 0).await? {
+    for arrival in deploy::arrivals(control, Some(fleet), None, generation, None, deploy::arrival_deadline()).await? {
         match arrival.error {
-            Some(error) => note(format_args!("warning: PoP {}: {error}", arrival.pop)),
+            Some(error) => progress.note(format_args!("warning: PoP {}: {error}", arrival.pop)),
             None if arrival.state != State::Live => {
-                note(format_args!("warning: PoP {} is {}", arrival.pop, arrival.state.as_str()));
+                progress.note(format_args!("warning: PoP {} is {}", arrival.pop, arrival.state.as_str()));
             }
             None => {}
         }

@@ -41,13 +41,14 @@ pub(crate) fn city(code: &str) -> Result<City, String> {
     })
 }
 
-/// Reads an address with its port, or a port alone on 127.0.0.1.
+/// Reads an address with its port, or a port alone on 127.0.0.1, which is also what `localhost` means.
 ///
 /// # Errors
 /// Says which forms are accepted.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
-    let port = || text.parse().ok().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    text.parse().ok().or_else(port).ok_or_else(|| format!("{text:?} is not an address: write a port or address:port"))
+    let port = text.strip_prefix("localhost:").unwrap_or(text);
+    let local = || port.parse().ok().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    text.parse().ok().or_else(local).ok_or_else(|| format!("{text:?} is not an address: write a port or address:port"))
 }
 
 /// The addresses and places of a fleet.
@@ -130,6 +131,7 @@ mod tests {
     fn a_pop_is_a_city_with_a_port_an_address_or_neither() {
         let pop = |text: &str| text.parse::<PopPlan>().map(|pop| (pop.city.code, pop.address.to_string()));
         assert_eq!(pop("lhr=8081"), Ok(("lhr", "127.0.0.1:8081".to_owned())));
+        assert_eq!(pop("lhr=localhost:8081"), Ok(("lhr", "127.0.0.1:8081".to_owned())));
         assert_eq!(pop("NRT=[::1]:9"), Ok(("nrt", "[::1]:9".to_owned())));
         assert_eq!(pop("iad"), Ok(("iad", "127.0.0.1:0".to_owned())));
         assert!(pop("xxx=1").unwrap_err().contains("known are"));

@@ -31,7 +31,7 @@ pub(crate) struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self::new(Duration::from_secs(3), Duration::from_secs(30), Duration::from_secs(60))
+        Self::new(Duration::from_millis(200), Duration::from_secs(30), Duration::from_secs(60))
     }
 }
 
@@ -155,8 +155,12 @@ impl Member {
         loop {
             match tokio::time::timeout(LOG_INTERVAL, child.ended()).await {
                 Ok(status) => return status,
-                // A log that cannot be cut is no reason to end the process.
-                Err(_) => drop(child::rotate_log(&self.recipe.log)),
+                // A log that cannot be cut is no reason to end the process. Copying takes a while, and this is the thread
+                // of the front door and of every distance.
+                Err(_) => {
+                    let log = self.recipe.log.clone();
+                    let _ = tokio::task::spawn_blocking(move || child::rotate_log(&log)).await;
+                }
             }
         }
     }
@@ -270,8 +274,8 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest_and_a_calm_life_starts_over() {
         let mut backoff = Backoff::default();
-        let pauses: Vec<u64> = (0..5).map(|_| backoff.pause(Duration::ZERO).as_secs()).collect();
-        assert_eq!(pauses, [3, 6, 12, 24, 30]);
-        assert_eq!(backoff.pause(Duration::from_secs(60)).as_secs(), 3);
+        let pauses: Vec<u128> = (0..9).map(|_| backoff.pause(Duration::ZERO).as_millis()).collect();
+        assert_eq!(pauses, [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000]);
+        assert_eq!(backoff.pause(Duration::from_secs(60)).as_millis(), 200);
     }
 }

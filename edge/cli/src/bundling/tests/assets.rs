@@ -66,7 +66,7 @@ fn assets_outside_the_folder_and_oversized_ones_are_refused() {
     check_in(dir.path(), &[("public/sub/loop", "this is not a file")]);
     let dir = assets_of(&[("a.txt", "a")]);
     fs::File::create(dir.path().join("public/big")).unwrap().set_len(1 << 40).unwrap();
-    check_in(dir.path(), &[("public/big", "is larger than 104857600 bytes")]);
+    check_in(dir.path(), &[("public/big", "is larger than 100 MiB")]);
 }
 
 #[test]

@@ -11,10 +11,10 @@ fn the_size_of_a_bundle_is_bounded_and_the_largest_modules_named() {
         ("b.js", &big),
         ("c.js", ""),
     ]);
-    check_in(dir.path(), &[("wrangler.jsonc", "the largest modules are b.js (6291473 bytes), a.js (6291473 bytes)")]);
+    check_in(dir.path(), &[("wrangler.jsonc", "the largest modules are b.js (6.0 MiB), a.js (6.0 MiB)")]);
     let dir = folder_of(&[("main.js", "import './a.js'"), ("a.js", "")]);
     fs::File::create(dir.path().join("a.js")).unwrap().set_len(1 << 40).unwrap();
-    check_in(dir.path(), &[("a.js", "is larger than 10485760 bytes")]);
+    check_in(dir.path(), &[("a.js", "is larger than 10 MiB")]);
     let escapes = "\u{1}".repeat(3 << 20);
     check(&[("main.js", "import './a.txt'"), ("a.txt", &escapes)], &[("wrangler.jsonc", "the bundle has more than")]);
 }

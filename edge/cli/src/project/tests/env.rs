@@ -155,6 +155,19 @@ fn a_secret_is_not_shown_in_errors() {
         errors.starts_with("wrangler.jsonc:3:43: jwt[0].keys[0].secret") && !errors.contains("hunter2"),
         "{errors}"
     );
+    let secret = "\"secret\": \"hunter2\"";
+    let key = |more: &str| format!("\"keys\": [{{ {more}, {secret} }}]");
+    let line = |more: &str, keys: &str| format!("\"jwt\": [{{ \"binding\": \"A\", {more} {keys} }}]");
+    for project in [
+        line("\"issuer\": \"i\", \"audience\": \"a\",", &key("\"algorithm\": \"nonsense\"")),
+        line("\"issuer\": \"i\", \"audience\": \"a\",", &key("\"kidd\": 1, \"algorithm\": \"HS256\"")),
+        line("\"issuer\": 5,", &key("\"algorithm\": \"HS256\"")),
+        format!("\"jwt\": [{{ {secret} }}]"),
+        format!("\"jwt\": [{{ {secret} \"x\" }}]"),
+    ] {
+        let errors = load("wrangler.jsonc", &jsonc(&project)).unwrap_err().to_string();
+        assert!(!errors.contains("hunter2"), "{project}: {errors}");
+    }
 }
 
 #[test]
