@@ -16,7 +16,9 @@ mod limits;
 mod table;
 
 fn main() {
-    for watched in ["src/buffers.rs", "src/extension.rs", "src/invocation.rs", "src/limits.rs", "src/table.rs", "src/js"] {
+    for watched in
+        ["src/buffers.rs", "src/extension.rs", "src/invocation.rs", "src/limits.rs", "src/table.rs", "src/js"]
+    {
         println!("cargo:rerun-if-changed={watched}");
     }
     let made = deno_core::snapshot::create_snapshot(

@@ -141,12 +141,17 @@ impl External {
     /// Looks at the isolate that is current, and collects garbage before it calls it over its limit.
     pub(crate) fn is_over(&self, isolate: &mut v8::Isolate) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
-        if isolate.get_heap_statistics().external_memory() <= limit {
+        if external_memory(isolate) <= limit {
             return false;
         }
         isolate.low_memory_notification();
-        isolate.get_heap_statistics().external_memory() > limit
+        external_memory(isolate) > limit
     }
+}
+
+/// Bytes that the isolate holds outside its heap. (Its heap statistics leave WebAssembly memories out.)
+pub(crate) fn external_memory(isolate: &mut v8::Isolate) -> usize {
+    usize::try_from(isolate.adjust_amount_of_external_allocated_memory(0)).unwrap_or(0)
 }
 
 /// Has the thread that runs an isolate look at its memory at the next point where JavaScript can be interrupted.
@@ -161,7 +166,7 @@ unsafe extern "C" fn interrupted(isolate: v8::UnsafeRawIsolatePtr, _data: *mut c
     let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
     let Some(external) = isolate.get_slot::<Arc<External>>().map(Arc::clone) else { return };
     // A collection has no place inside an interrupt; it is done after the segment, when something is to be decided.
-    if isolate.get_heap_statistics().external_memory() > 2 * external.limit.load(Ordering::Relaxed) {
+    if external_memory(&mut isolate) > 2 * external.limit.load(Ordering::Relaxed) {
         external.over.store(true, Ordering::Relaxed);
         isolate.terminate_execution();
     }

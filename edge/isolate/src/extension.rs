@@ -139,7 +139,9 @@ pub(crate) fn unflatten(flat: &str, headers: &mut http::HeaderMap) -> Result<(),
         // JavaScript strings here hold one byte per character (Latin-1), as header values do.
         let bytes: Vec<u8> = value.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
         let value = http::HeaderValue::from_bytes(&bytes).map_err(|_| format!("invalid value of header {name:?}"))?;
-        headers.try_append(parsed, value).map_err(|_| format!("more header fields than HTTP can carry, at {name:?}"))?;
+        headers
+            .try_append(parsed, value)
+            .map_err(|_| format!("more header fields than HTTP can carry, at {name:?}"))?;
     }
     Ok(())
 }
@@ -240,19 +242,17 @@ fn op_log(state: &mut OpState, #[smi] id: u32, #[smi] level: u8, #[string] text:
     let known = held.invocations.get_mut(id).is_some();
     let found = if known { held.invocations.get_mut(id) } else { held.invocations.iter_mut().next() };
     match found {
-        Some(invocation) => {
-            match invocation.log_bytes.checked_sub(text.len() as u64) {
-                Some(left) => {
-                    invocation.log_bytes = left;
-                    invocation.capabilities.log(level, &text);
-                }
-                None if invocation.log_bytes > 0 => {
-                    invocation.log_bytes = 0;
-                    invocation.capabilities.log(3, "the rest of this request's log is over its limit (log_bytes)");
-                }
-                None => {}
+        Some(invocation) => match invocation.log_bytes.checked_sub(text.len() as u64) {
+            Some(left) => {
+                invocation.log_bytes = left;
+                invocation.capabilities.log(level, &text);
             }
-        }
+            None if invocation.log_bytes > 0 => {
+                invocation.log_bytes = 0;
+                invocation.capabilities.log(3, "the rest of this request's log is over its limit (log_bytes)");
+            }
+            None => {}
+        },
         None if held.start_log.len() < START_LINES && text.len() <= START_LINE_BYTES => held.start_log.push(text),
         None => {}
     }

@@ -15,7 +15,7 @@ use deno_core::{JsRuntime, OpState, PollEventLoopOptions, v8};
 use tokio::sync::oneshot;
 
 use crate::blank::Blank;
-use crate::entered::External;
+use crate::entered::{External, external_memory};
 use crate::extension::unflatten;
 use crate::fault::Fault;
 use crate::invocation::{Body, BoxError, Capabilities, Held, HeldBody, Invocation, Outcome, ResponseBody};
@@ -68,7 +68,7 @@ impl Resident {
         let (handle, state) = blank.isolate.with(|runtime| {
             let isolate = runtime.v8_isolate();
             // What the runtime itself holds outside the heap is not the function's.
-            let own = isolate.get_heap_statistics().external_memory();
+            let own = external_memory(isolate);
             external.limit.store(limit.saturating_add(own), Ordering::Relaxed);
             isolate.set_slot(Arc::clone(&external));
             (isolate.thread_safe_handle(), runtime.op_state())
@@ -177,7 +177,7 @@ impl Resident {
             let result = body(runtime);
             let used = thread_time().saturating_sub(before);
             // Looking costs microseconds: what took that long anyhow, and now and then the others.
-            let look = used >= LOOK_AFTER || self.segments.get() % LOOK_EVERY == 0;
+            let look = used >= LOOK_AFTER || self.segments.get().is_multiple_of(LOOK_EVERY);
             (result, used, look && self.external.is_over(runtime.v8_isolate()))
         });
         if self.slot.end() {
@@ -248,7 +248,8 @@ impl Resident {
                 }
                 Some(outcome)
             }
-            Err(_) => {
+            Err(oneshot::error::TryRecvError::Closed) => None,
+            Err(oneshot::error::TryRecvError::Empty) => {
                 self.keep_looping();
                 match tokio::time::timeout(self.limits().time(Limit::Wall), answer).await {
                     Ok(outcome) => outcome.ok(),
@@ -257,8 +258,8 @@ impl Resident {
                 }
             }
         };
-        let (pass_through, broke) = self
-            .held(|held| held.invocations.get_mut(live.id).map_or((false, None), |i| (i.pass_through, i.broke)));
+        let (pass_through, broke) =
+            self.held(|held| held.invocations.get_mut(live.id).map_or((false, None), |i| (i.pass_through, i.broke)));
         self.conclude(outcome, broke, live).map_err(|fault| Failure { fault, pass_through })
     }
 

@@ -17,9 +17,11 @@ mod api;
 mod lifecycle;
 mod limits;
 
+type Job = Box<dyn FnOnce(Platform) + Send>;
+
 /// Threads that run V8 must descend from the one that started it, which libtest's do not: this one makes them.
-static ROOT: LazyLock<mpsc::Sender<Box<dyn FnOnce(Platform) + Send>>> = LazyLock::new(|| {
-    let (sender, receiver) = mpsc::channel::<Box<dyn FnOnce(Platform) + Send>>();
+static ROOT: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
+    let (sender, receiver) = mpsc::channel::<Job>();
     std::thread::spawn(move || {
         let platform = Platform::start();
         for job in receiver {
@@ -148,6 +150,7 @@ fn request(method: &str, path: &str, body: &str) -> http::Request<Body> {
         .unwrap()
 }
 
+#[derive(Debug)]
 struct Answer {
     status: u16,
     headers: http::HeaderMap,

@@ -143,7 +143,10 @@ fn watch(slots: &Weak<Mutex<Vec<Weak<Slot>>>>) {
         {
             let slots = lock(&slots);
             if seen.len() != slots.len() || !seen.iter().zip(slots.iter()).all(|(a, b)| a.0.ptr_eq(b)) {
-                seen = slots.iter().map(|slot| (Weak::clone(slot), Look { segment: 0, on_cpu: None, looked: last_active })).collect();
+                seen = slots
+                    .iter()
+                    .map(|slot| (Weak::clone(slot), Look { segment: 0, on_cpu: None, looked: last_active }))
+                    .collect();
             }
         }
         drop(slots);

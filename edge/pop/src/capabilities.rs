@@ -129,7 +129,7 @@ impl isolate::Capabilities for Request {
         let function = Arc::clone(&self.function);
         async move {
             let url = head.uri.to_string();
-            let target = if own { Target::Origin(&function.label) } else { Target::Outside };
+            let target = if own { Target::Origin(&function.assets) } else { Target::Outside };
             let response = upstream.fetch(target, head, body, &waited).await;
             let response = response.map_err(|failure| format!("fetch(): {url}: {failure}"))?;
             cached.set(response.extensions().get::<cache::Outcome>().copied());

@@ -15,6 +15,8 @@ use crate::routes::{Live, Routes};
 use crate::shelf::{Kept, Shelf};
 use crate::state::State;
 
+/// The longest start of a new version: other functions' changes wait for it.
+const TRIAL: Duration = Duration::from_secs(10);
 /// One wait for news.
 const POLL: Duration = Duration::from_secs(20);
 /// Pause after a failure: from the first to the longest.
@@ -176,10 +178,12 @@ impl Follower {
         if let Live::Ready(function) = &live
             && function.has_handler
         {
-            let started = self.trial.warm(&function.program).await;
+            let started = tokio::time::timeout(TRIAL, self.trial.warm(&function.program)).await;
             self.trial.retain(|_| false);
-            if let Err(fault) = started {
-                return Ok(Err(fault.to_string()));
+            match started {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => return Ok(Err(fault.to_string())),
+                Err(_) => return Ok(Err(format!("its start takes longer than {} s", TRIAL.as_secs()))),
             }
         }
         Ok(Ok(live))

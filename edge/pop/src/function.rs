@@ -19,6 +19,9 @@ pub(crate) struct Function {
     pub(crate) has_handler: bool,
     pub(crate) bindings: HashMap<String, Binding>,
     pub(crate) on_failure: OnFailure,
+    /// Names the assets it was deployed with: what the cache holds of the origin for it is theirs. A deploy that leaves
+    /// them alone leaves the cache alone.
+    pub(crate) assets: String,
 }
 
 impl Function {
@@ -31,8 +34,10 @@ impl Function {
         let name = bundle.name.clone();
         let on_failure = bundle.config.on_failure;
         let has_handler = bundle.main.is_some();
+        let assets = serde_json::to_vec(&bundle.assets).map_err(|e| e.to_string())?;
+        let assets = format!("{name}/{}", Digest::of(&assets).short());
         let program = Arc::new(program(bundle, version)?);
-        Ok(Self { label: format!("{name}@{}", version.short()), program, has_handler, bindings, on_failure })
+        Ok(Self { label: format!("{name}@{}", version.short()), program, has_handler, bindings, on_failure, assets })
     }
 }
 

@@ -113,7 +113,8 @@ fn unescaped(path: &str) -> String {
     let mut plain = String::with_capacity(path.len());
     let mut at = 0;
     while at < bytes.len() {
-        let hex = path.get(at + 1..at + 3).filter(|hex| bytes[at] == b'%' && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        let hex =
+            path.get(at + 1..at + 3).filter(|hex| bytes[at] == b'%' && hex.bytes().all(|b| b.is_ascii_hexdigit()));
         let escape = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match escape {
             Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => plain.push(byte as char),

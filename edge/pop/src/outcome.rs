@@ -97,7 +97,10 @@ impl Record {
         if let Some(function) = &self.function {
             put("x-skerry-version", function);
         }
-        put("server-timing", &self.server_timing());
+        // Beside what the function or the origin measured.
+        if let Ok(value) = HeaderValue::from_str(&self.server_timing()) {
+            headers.append("server-timing", value);
+        }
     }
 
     /// The phases, in milliseconds (<https://www.w3.org/TR/server-timing/>).

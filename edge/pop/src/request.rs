@@ -67,13 +67,16 @@ async fn answer(
     record.routed = Some(record.began.elapsed());
 
     let body = limited_body(&function, body)?;
+    let (over, limit) = (Arc::clone(&body.over), body.limit);
     let from = Client::new(worker, peer, trusted, &head.headers);
     prepare(&mut head, &authority, &from, &record.request_id)?;
-    if function.has_handler {
+    let answered = if function.has_handler {
         run(worker, function, from, authority, head, body, record).await
     } else {
         from_origin(worker, &function, head, Box::pin(body), record).await
-    }
+    };
+    // Whatever came of it, that was the cause.
+    if answered.is_err() && over.load(Ordering::Relaxed) { Err(Fault::RequestBody(limit)) } else { answered }
 }
 
 fn health(worker: &Worker) -> Result<Response<ClientBody>, Fault> {
@@ -115,7 +118,8 @@ impl Client {
         let lines: Vec<_> = lines.collect();
         let address =
             middleware::client_addr::client_address(peer, lines.iter().map(AsRef::as_ref), &worker.state.trust);
-        let secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+        let secure =
+            headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
         Self { address, scheme: if secure { "https" } else { "http" } }
     }
 }
@@ -171,8 +175,6 @@ async fn run(
     });
     // Only a request without a body can be sent once more, to the origin, when the function fails.
     let again = body.is_end_stream().then(|| head.clone());
-    let over = Arc::clone(&body.over);
-    let limit = body.limit;
     let url = head.uri.to_string();
     let request = Request::from_parts(head, Box::pin(body) as Body);
     let invoked = worker.isolates.invoke(&function.program, request, url, capabilities).await;
@@ -180,7 +182,6 @@ async fn run(
     record.cached = cached.get();
     match invoked.result {
         Ok(response) => Ok(response.map(ClientBody)),
-        Err(_) if over.load(Ordering::Relaxed) => Err(Fault::RequestBody(limit)),
         Err(Failure { fault, pass_through }) => {
             let (function_label, request_id) = (&function.label, &record.request_id);
             tracing::error!(target: "function", pop = %worker.state.name, function = %function_label, %request_id, code = fault.code(), "{fault}");
@@ -201,7 +202,7 @@ async fn from_origin(
     body: Body,
     record: &mut Record,
 ) -> Result<Response<ClientBody>, Fault> {
-    let response = worker.upstream.fetch(Target::Origin(&function.label), head, body, &record.waited).await?;
+    let response = worker.upstream.fetch(Target::Origin(&function.assets), head, body, &record.waited).await?;
     record.cached = response.extensions().get::<cache::Outcome>().copied();
     Ok(response.map(|body| ClientBody(Box::pin(body))))
 }

@@ -43,8 +43,10 @@ impl Routes {
         routes
     }
 
-    /// The function for a host (lower case, no port) and a path.
+    /// The function for a host (lower case, no port) and a path. Patterns are compared with the path as it reads without
+    /// escapes, so that no spelling of a path gets past the function that guards it.
     pub(crate) fn find(&self, host: &str, path: &str) -> Found<'_> {
+        let path = &*percent_encoding::percent_decode_str(path).decode_utf8_lossy();
         let mut known_host = false;
         for (pattern, _, live) in &self.table {
             if pattern.matches_host(host) {
@@ -62,8 +64,11 @@ impl Routes {
         self.table.iter().filter(|(_, owner, _)| owner == name).map(|(pattern, ..)| pattern.clone()).collect()
     }
 
-    /// Whether a program with this version is one of the live ones.
-    pub(crate) fn has_version(&self, version: &str) -> bool {
-        self.live.values().any(|(_, live)| matches!(live, Live::Ready(function) if function.program.version == version))
+    /// The versions of the programs that are live.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = String> {
+        self.live.values().filter_map(|(_, live)| match live {
+            Live::Ready(function) => Some(function.program.version.clone()),
+            Live::Damaged(_) => None,
+        })
     }
 }

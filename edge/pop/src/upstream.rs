@@ -47,8 +47,8 @@ pub(crate) type Waited = Arc<AtomicU64>;
 /// Where a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target<'a> {
-    /// The origin that this PoP stands in front of, for this version of a function: what is stored for it is its own.
-    /// Another version may have other assets under the same URL, and a host outside may have the same name.
+    /// The origin that this PoP stands in front of, for a function with these assets: what is stored for it is its own.
+    /// Other assets may have the same URL, and a host outside may have the same name.
     Origin(&'a str),
     /// The host that its URL names.
     Outside,
@@ -79,10 +79,10 @@ impl Upstream {
         body: isolate::Body,
         waited: &Waited,
     ) -> Result<Response<cache::Body>, OriginFailure> {
-        if let Target::Origin(version) = target
+        if let Target::Origin(assets) = target
             && let Some(key) = cache::Key::of_uri(&head.uri)
         {
-            head.extensions.insert(key.with_parts([version]));
+            head.extensions.insert(key.with_parts([assets]));
         }
         let to_origin = target != Target::Outside;
         let (upstream, waited) = (self.clone(), Arc::clone(waited));

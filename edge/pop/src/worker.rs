@@ -1,5 +1,6 @@
 //! One thread that answers requests: its listener, its connections, its isolates.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -72,7 +73,14 @@ pub(crate) async fn work(
         }
     }
     drop(listener);
-    let _ = tokio::time::timeout(DRAIN_DEADLINE, graceful.shutdown()).await;
+    let drained = async {
+        graceful.shutdown().await;
+        // Work that `waitUntil` was given goes on when nobody is connected any more.
+        while worker.isolates.in_flight() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_DEADLINE, drained).await;
     Ok(())
 }
 
@@ -154,14 +162,11 @@ fn http2() -> hyper::server::conn::http2::Builder<Local> {
 }
 
 async fn retire(worker: Worker) {
-    let mut generation = 0;
     loop {
         tokio::time::sleep(RETIRE_EVERY).await;
-        let routes = worker.state.routes.load_full();
-        if routes.generation != generation {
-            generation = routes.generation;
-            worker.isolates.retain(|version| routes.has_version(version));
-        }
+        // Each time anew: a request that was routed before a change may start the old version after it.
+        let live: HashSet<_> = worker.state.routes.load().versions().collect();
+        worker.isolates.retain(|version| live.contains(version));
     }
 }
 

@@ -118,3 +118,88 @@ fn a_program_is_checked_without_a_worker() {
     assert_eq!(good, Ok(()));
     assert!(bad.unwrap_err().to_string().contains("no"));
 }
+
+#[test]
+fn processor_time_is_charged_to_the_request_that_used_it() {
+    with_worker(|worker| async move {
+        let program = handler_with(
+            "if (request.url.endsWith('/wait')) { await new Promise(r => setTimeout(r, 400)); return new Response('waited') }
+             const until = Date.now() + 5; while (Date.now() < until); return new Response('worked')",
+            &[("cpu_ms", 50)],
+        );
+        let waiting = ask(&worker, &program, request("GET", "/wait", ""));
+        let working = async {
+            for _ in 0..40 {
+                assert_eq!(ask(&worker, &program, request("GET", "/", "")).await.unwrap().body.unwrap(), "worked");
+            }
+        };
+        let (waited, ()) = futures::join!(waiting, working);
+        assert_eq!(waited.unwrap().body.unwrap(), "waited");
+    });
+}
+
+#[test]
+fn a_request_that_takes_too_long_fails_alone() {
+    with_worker(|worker| async move {
+        let program = handler_with(
+            "if (request.url.endsWith('/stuck')) await fetch('http://o/slow'); await new Promise(r => setTimeout(r, 150)); return new Response('fine')",
+            &[("wall_ms", 100)],
+        );
+        let quick = handler_with(
+            "if (request.url.endsWith('/stuck')) await fetch('http://o/slow'); await new Promise(r => setTimeout(r, 60)); return new Response('fine')",
+            &[("wall_ms", 100)],
+        );
+        assert_eq!(fault(&worker, &program).await.code(), "limit/wall");
+        let stuck = ask(&worker, &quick, request("GET", "/stuck", ""));
+        let fine = async {
+            tokio::time::sleep(std::time::Duration::from_millis(70)).await;
+            ask(&worker, &quick, request("GET", "/", "")).await
+        };
+        let (stuck, fine) = futures::join!(stuck, fine);
+        assert_eq!(stuck.unwrap_err().fault.code(), "limit/wall");
+        assert_eq!(fine.unwrap().body.unwrap(), "fine");
+    });
+}
+
+#[test]
+fn a_kill_between_requests_does_not_meet_the_next_one() {
+    with_worker(|worker| async move {
+        let program = handler(
+            "if (request.url.endsWith('/bad')) ctx.waitUntil((async () => { await new Promise(r => setTimeout(r, 5)); for (;;); })()); return new Response('ok')",
+        );
+        assert_eq!(ask(&worker, &program, request("GET", "/bad", "")).await.unwrap().body.unwrap(), "ok");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert_eq!(ask(&worker, &program, request("GET", "/", "")).await.unwrap().body.unwrap(), "ok");
+    });
+}
+
+#[test]
+fn a_stream_that_was_cut_off_does_not_look_whole() {
+    with_worker(|worker| async move {
+        for pull in ["if (n++ == 3) for (;;);", "if (n++ == 3) await new Promise(() => {});"] {
+            let program = handler(&format!(
+                "let n = 0; return new Response(new ReadableStream({{ async pull(c) {{ {pull} c.enqueue(new Uint8Array(10)) }} }}))"
+            ));
+            let answer = ask(&worker, &program, request("GET", "/", "")).await.unwrap();
+            assert!(answer.body.is_err(), "{pull}: {:?}", answer.body);
+        }
+    });
+}
+
+#[test]
+fn timers_end_with_their_request() {
+    with_worker(|worker| async move {
+        let program = program_of(
+            &[(
+                "index.js",
+                "let n = 0; export default { async fetch(request) {
+                if (request.url.endsWith('/start')) setInterval(() => n++, 1);
+                else await new Promise(r => setTimeout(r, 50));
+                return new Response(String(n)) } }",
+            )],
+            &[],
+        );
+        assert_eq!(ask(&worker, &program, request("GET", "/start", "")).await.unwrap().body.unwrap(), "0");
+        assert_eq!(ask(&worker, &program, request("GET", "/", "")).await.unwrap().body.unwrap(), "0");
+    });
+}

@@ -114,7 +114,8 @@ fn a_log_over_its_limit_is_cut_off() {
             "for (let i = 0; i < 100; i++) console.log('0123456789'); return new Response('')",
             &[("log_bytes", 35)],
         );
-        assert_eq!(ask(&worker, &program, request("GET", "/", "")).await.unwrap().log.len(), 3);
+        let log = ask(&worker, &program, request("GET", "/", "")).await.unwrap().log;
+        assert!(log.len() == 4 && log[3].contains("log_bytes"), "{log:?}");
     });
 }
 
@@ -142,5 +143,60 @@ fn loops_around_array_fill_can_be_ended() {
         ] {
             assert_eq!(fault(&worker, &handler(body)).await.code(), "limit/cpu", "{body}");
         }
+    });
+}
+
+#[test]
+fn memory_that_ops_hand_in_counts_as_buffers() {
+    with_worker(|worker| async move {
+        for body in [
+            "const s = 'x'.repeat(1 << 20); const a = []; for (;;) a.push(new TextEncoder().encode(s))",
+            "const a = []; for (;;) a.push(new WebAssembly.Memory({ initial: 64 }))",
+        ] {
+            let program = handler_with(body, &[("buffer_bytes", 8 << 20), ("cpu_ms", 2_000)]);
+            assert_eq!(fault(&worker, &program).await.code(), "limit/buffers", "{body}");
+        }
+        let program = handler_with("return new Response(await request.text())", &[("buffer_bytes", 1 << 20)]);
+        let large = request("POST", "/", &"x".repeat(2 << 20));
+        assert_eq!(ask(&worker, &program, large).await.unwrap_err().fault.code(), "limit/buffers");
+        let small = request("POST", "/", &"x".repeat(1 << 19));
+        assert_eq!(ask(&worker, &program, small).await.unwrap().body.unwrap().len(), 1 << 19);
+    });
+}
+
+#[test]
+fn garbage_does_not_count_and_an_ordinary_error_stays_one() {
+    with_worker(|worker| async move {
+        let program = handler_with(
+            "for (let i = 0; i < 200; i++) new Uint8Array(1 << 20); throw new Error('ordinary')",
+            &[("buffer_bytes", 8 << 20), ("cpu_ms", 5_000)],
+        );
+        assert_eq!(fault(&worker, &program).await.code(), "function/threw");
+    });
+}
+
+#[test]
+fn more_header_fields_than_http_carries_are_an_error_and_not_the_end() {
+    with_worker(|worker| async move {
+        let many = "const h = []; for (let i = 0; i < 40000; i++) h.push([`a${i}`, '1']);";
+        let answered = handler_with(&format!("{many} return new Response('', {{ headers: h }})"), &[("cpu_ms", 5_000)]);
+        assert_eq!(fault(&worker, &answered).await.code(), "function/invalid-response");
+        let fetched = handler_with(
+            &format!(
+                "{many} try {{ await fetch('http://o/', {{ headers: h }}) }} catch (e) {{ return new Response(e.name) }}"
+            ),
+            &[("cpu_ms", 5_000)],
+        );
+        assert_eq!(ask(&worker, &fetched, request("GET", "/", "")).await.unwrap().body.unwrap(), "TypeError");
+    });
+}
+
+#[test]
+fn a_thread_never_sleeps_inside_javascript() {
+    with_worker(|worker| async move {
+        let body = "const m = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }); Atomics.wait(new Int32Array(m.buffer), 0, 0, 5000); return new Response('')";
+        let began = std::time::Instant::now();
+        assert_eq!(fault(&worker, &handler(body)).await.code(), "function/threw");
+        assert!(began.elapsed() < std::time::Duration::from_secs(4));
     });
 }
