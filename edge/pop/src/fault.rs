@@ -13,6 +13,8 @@ pub(crate) enum Fault {
     NoHost,
     #[error("the request target is not a path this server can route: {0}")]
     Target(&'static str),
+    #[error("the request's header fields and target are larger than {0} bytes")]
+    HeadTooLarge(usize),
     #[error("no function is deployed for host {0:?}: check the routes of your project files")]
     UnknownHost(String),
     #[error("no function is deployed for {0:?} on this host: check the routes of your project files")]
@@ -38,6 +40,7 @@ impl Fault {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::NoHost | Self::Target(_) => "client/bad-request",
+            Self::HeadTooLarge(_) => "client/head-too-large",
             Self::UnknownHost(_) => "client/unknown-host",
             Self::UnknownRoute(_) => "client/unknown-route",
             Self::RequestBody(_) => Limit::RequestBody.row().code,
@@ -57,6 +60,7 @@ impl Fault {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::NoHost | Self::Target(_) => StatusCode::BAD_REQUEST,
+            Self::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnknownHost(_) | Self::UnknownRoute(_) => StatusCode::NOT_FOUND,
             Self::RequestBody(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Loop => StatusCode::LOOP_DETECTED,

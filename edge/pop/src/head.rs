@@ -35,6 +35,12 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Bytes of a request head, about as they were on the wire.
+pub(crate) fn size(uri: &Uri, headers: &HeaderMap) -> usize {
+    let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + target
+}
+
 /// This PoP's `cdn-id` (RFC 8586 section 2).
 pub(crate) fn cdn_id(pop: &str) -> String {
     format!("skerry-{pop}")

@@ -26,7 +26,7 @@ use crate::head;
 use crate::outcome::{ClientBody, Record};
 use crate::routes::{Found, Live};
 use crate::upstream::Target;
-use crate::worker::Worker;
+use crate::worker::{HEAD_BYTES, Worker};
 
 /// Answers one request. Nothing that happens on the way leaves the client without a response.
 pub(crate) async fn serve(worker: &Worker, peer: IpAddr, request: Request<Incoming>) -> Response<ClientBody> {
@@ -51,6 +51,10 @@ async fn answer(
 ) -> Result<Response<ClientBody>, Fault> {
     if head.uri.path() == crate::HEALTH_PATH {
         return health(worker);
+    }
+    // hyper bounds its buffer, which holds up to twice as much by the time it looks.
+    if head::size(&head.uri, &head.headers) > HEAD_BYTES {
+        return Err(Fault::HeadTooLarge(HEAD_BYTES));
     }
     let authority = head::authority(&head.uri, &head.headers).ok_or(Fault::NoHost)?;
     if let Some(canonical) = head::canonical(&head.uri) {

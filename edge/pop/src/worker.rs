@@ -20,7 +20,7 @@ use crate::upstream::Upstream;
 /// Connections of one worker at a time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 10_000;
 /// Bytes of a request head, and its fields.
-const HEAD_BYTES: usize = 64 << 10;
+pub(crate) const HEAD_BYTES: usize = 64 << 10;
 const HEAD_FIELDS: usize = 100;
 /// Time for a request head to arrive, and for an idle connection to stay.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

@@ -128,3 +128,21 @@ async fn a_deploy_of_the_same_has_no_time_that_it_took() {
     assert_eq!((&same["changed"], &same["pops"][0]["state"]), (&false.into(), &"live".into()), "{same}");
     assert!(same["pops"][0]["after_ms"].is_null(), "{same}");
 }
+
+#[tokio::test]
+async fn a_deploy_of_code_leaves_the_cache_alone_and_one_of_assets_does_not() {
+    let fleet = Fleet::with(&Options { pops: "lhr=0", ..Options::default() });
+    let site = fleet.folder.path().join("site");
+    copy(&examples().join("site"), &site);
+    let logo = async || get(fleet.pop("lhr"), "/site/logo.png", &[]).await.header("cache-status").to_owned();
+    logo().await;
+    assert!(logo().await.contains("hit"));
+    let source = std::fs::read_to_string(site.join("index.js")).unwrap();
+    std::fs::write(site.join("index.js"), format!("{source}\n// other code\n")).unwrap();
+    fleet.deploy(&site);
+    assert!(logo().await.contains("hit"));
+    std::fs::write(site.join("public/site/style.css"), "body { color: red }").unwrap();
+    fleet.deploy(&site);
+    assert_eq!(get(fleet.pop("lhr"), "/site/style.css", &[]).await.text(), "body { color: red }");
+    assert!(logo().await.contains("miss"));
+}

@@ -1,6 +1,6 @@
 use tests::client::raw;
 use tests::fleet::function;
-use tests::{Fleet, get, send};
+use tests::{Fleet, Options, get, send};
 
 fn functions(folder: &std::path::Path) {
     function(
@@ -47,7 +47,8 @@ async fn what_is_no_request_gets_a_clear_answer() {
     ] {
         let answer = raw(pop, sent.as_bytes()).await;
         let code = answer.split(' ').nth(1).unwrap_or("");
-        assert!(status.split(' ').any(|s| s == code), "{:?}: {answer:?}", &sent[..sent.len().min(80)]);
+        let (sent, answer) = (&sent[..sent.len().min(80)], &answer[..answer.len().min(500)]);
+        assert!(status.split(' ').any(|s| s == code), "{sent:?}: {answer:?}");
         assert_eq!(get(pop, "/echo", &[]).await.status, 200);
     }
 }
@@ -127,4 +128,61 @@ async fn fields_of_one_connection_do_not_pass_in_either_direction() {
     );
     // The client's address is this PoP's to say: what the client claims about it is gone, unless its peer is trusted.
     assert!(seen.text().contains(r#"["cf-connecting-ip","127.0.0.1"]"#), "{}", seen.text());
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_path_gets_past_the_function_that_guards_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let guard = function(
+        &folder.path().join("guard"),
+        r#""assets": { "directory": "public" }"#,
+        &[("index.js", "export default { fetch: () => new Response('guarded', { status: 403 }) }")],
+    );
+    std::fs::create_dir_all(guard.join("public/guard")).unwrap();
+    std::fs::write(guard.join("public/guard/secret.txt"), "secret").unwrap();
+    let open = function(
+        &folder.path().join("open"),
+        "",
+        &[("index.js", "export default { fetch: (r) => fetch(new Request(new URL(r.url), r)) }")],
+    );
+    let text = std::fs::read_to_string(open.join("wrangler.jsonc")).unwrap().replace("*/open/*", "*/*");
+    std::fs::write(open.join("wrangler.jsonc"), text).unwrap();
+    let fleet = Fleet::of(folder.path());
+    for path in [
+        "/guard/secret.txt",
+        "/%67uard/secret.txt",
+        "/gu%61rd%2Fsecret.txt",
+        "/open/../guard/secret.txt",
+        "/open/%2e%2E/guard/secret.txt",
+        "/open/x%2f..%2f..%2fguard/secret.txt",
+        "/open/..\\guard\\secret.txt",
+        "//guard/secret.txt",
+        "/./guard/secret.txt",
+    ] {
+        for address in [fleet.pop("lhr"), fleet.front()] {
+            let answer =
+                raw(address, format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes()).await;
+            assert!(!answer.contains("\r\n\r\nsecret"), "{path}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_given_up_and_one_that_hangs_up_costs_nothing() {
+    let fleet = Fleet::with(&Options { pops: "lhr=0", ..Options::default() });
+    let silent: Vec<_> = silent_clients(50, fleet.pop("lhr")).await;
+    assert_eq!(get(fleet.pop("lhr"), "/hello", &[]).await.status, 200);
+    let began = std::time::Instant::now();
+    // Ctrl-C does not wait for them.
+    fleet.stop();
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+    drop(silent);
+}
+
+async fn silent_clients(count: usize, address: std::net::SocketAddr) -> Vec<tokio::net::TcpStream> {
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        streams.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    streams
 }

@@ -109,3 +109,61 @@ async fn large_bodies_stream_both_ways() {
     let upper = send(fleet.pop("lhr"), http::Method::POST, "/s/upper", &[], body[..1_000_000].to_owned()).await;
     assert!(upper.status == 200 && upper.body == body[..1_000_000].to_uppercase().as_bytes(), "{}", upper.status);
 }
+
+#[tokio::test]
+async fn a_host_outside_and_the_own_origin_share_nothing_in_the_cache() {
+    let stub = Stub::start(|_| {
+        http::Response::builder().header("cache-control", "max-age=60").body("inside".to_owned()).unwrap()
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let source = "export default { async fetch(request) { return await fetch(new URL(request.url).searchParams.get('to') ?? request) } }";
+    function(&folder.path().join("proxy"), "", &[("index.js", source)]);
+    let more = vec!["--allow-fetch".to_owned(), "127.0.0.1/32".to_owned()];
+    let fleet =
+        Fleet::with(&Options { functions: Some(folder.path().to_owned()), pops: "lhr=0", more, ..Options::default() });
+    let inside = get(fleet.pop("lhr"), &format!("/proxy?to=http://{}/proxy/x", stub.address), &[]).await;
+    assert_eq!(inside.text(), "inside");
+    // The same URL, but the client's own host now: that is the origin, which has no such object.
+    let own = get(fleet.pop("lhr"), "/proxy/x", &[("host", &stub.address.to_string())]).await;
+    assert_eq!(own.status, 404, "{}", own.text());
+}
+
+#[tokio::test]
+async fn a_loop_over_two_pops_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = "export default { async fetch(request) {
+      const hops = Number(new URL(request.url).searchParams.get('hops') ?? 0);
+      if (hops > 20) return new Response('not stopped');
+      const [a, b] = request.headers.get('x-pops').split(',');
+      const answer = await fetch(`http://${hops % 2 ? a : b}/ring?hops=${hops + 1}`, { headers: { 'x-pops': `${a},${b}` } });
+      return new Response(answer.body, { status: answer.status, headers: { 'x-hops': answer.headers.get('x-hops') ?? String(hops) } });
+    } }";
+    function(&folder.path().join("ring"), "", &[("index.js", source)]);
+    let more = vec!["--allow-fetch".to_owned(), "127.0.0.1/32".to_owned()];
+    let options =
+        Options { functions: Some(folder.path().to_owned()), pops: "lhr=0,iad=0", more, ..Options::default() };
+    let fleet = Fleet::with(&options);
+    let pops = format!("{},{}", fleet.pop("lhr"), fleet.pop("iad"));
+    let reply = get(fleet.pop("lhr"), "/ring", &[("x-pops", &pops)]).await;
+    assert_eq!((reply.status, reply.header("x-hops")), (508, "1"), "{}", reply.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_wait_until_was_given_is_done_before_a_pop_ends() {
+    let stub = Stub::start(|_| http::Response::new(String::new())).await;
+    let folder = tempfile::tempdir().unwrap();
+    let source = format!(
+        "export default {{ fetch(request, env, ctx) {{
+           ctx.waitUntil((async () => {{ await new Promise(r => setTimeout(r, 1000)); await fetch('http://{}/done') }})());
+           return new Response('answered') }} }}",
+        stub.address
+    );
+    function(&folder.path().join("later"), "", &[("index.js", &source)]);
+    let more = vec!["--allow-fetch".to_owned(), "127.0.0.1/32".to_owned()];
+    let fleet =
+        Fleet::with(&Options { functions: Some(folder.path().to_owned()), pops: "lhr=0", more, ..Options::default() });
+    assert_eq!(get(fleet.pop("lhr"), "/later", &[]).await.text(), "answered");
+    fleet.stop();
+    assert_eq!(*stub.seen.lock().unwrap(), ["GET /done"]);
+}
