@@ -95,7 +95,7 @@ pub const TABLE: [Row; 11] = [
         512 * MIB,
         500,
         "limit/buffers",
-        "ArrayBuffer bytes of one isolate",
+        "ArrayBuffer and WebAssembly bytes of one isolate",
     ),
     row(
         Limit::Subrequests,
