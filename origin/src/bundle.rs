@@ -320,6 +320,13 @@ impl RoutePattern {
         if self.prefix { path.starts_with(&self.path) } else { path == self.path }
     }
 
+    /// The path's first segment, when every path that matches has that one whole: `a` of `/a/*` and `/a`, none of `/a*`.
+    pub fn first_segment(&self) -> Option<&str> {
+        let (segment, rest) =
+            self.path[1..].split_once('/').map_or((&self.path[1..], None), |(s, rest)| (s, Some(rest)));
+        (rest.is_some() || !self.prefix).then_some(segment)
+    }
+
     /// Sorts the more specific pattern first: exact host, then longer host, exact path, then longer path.
     pub fn specificity(&self) -> impl Ord + use<> {
         std::cmp::Reverse((!self.host.starts_with('*'), self.host.len(), !self.prefix, self.path.len()))

@@ -256,7 +256,8 @@ fn the_readme_lists_every_limit_as_the_table_has_it() {
         };
         let cells = format!("| `{}` | {} | {} |", row.key, shown(row.default), shown(row.max));
         let line = readme.lines().find(|line| line.starts_with(&cells)).unwrap_or_else(|| panic!("no line {cells}"));
-        let told = line.contains(row.doc) && (row.status < 400 || line.contains(row.code) || row.key == "wait_until_ms");
+        let told =
+            line.contains(row.doc) && (row.status < 400 || line.contains(row.code) || row.key == "wait_until_ms");
         assert!(told, "{line} is not what the table says of {}", row.key);
     }
 }

@@ -102,12 +102,15 @@ fn full() -> JsErrorBox {
 #[op2]
 fn op_request_head(state: &mut OpState, #[smi] id: u32) -> Result<(String, String, u32), JsErrorBox> {
     let invocation = state.borrow_mut::<Held>().invocations.get_mut(id).ok_or_else(gone)?;
-    Ok((invocation.head.method.to_string(), invocation.url.clone(), invocation.body))
+    Ok((invocation.head.method.to_string(), invocation.capabilities.url(&invocation.head), invocation.body))
 }
 
 #[op2]
 fn op_request_headers(state: &mut OpState, #[smi] id: u32) -> Result<ByteString, JsErrorBox> {
     let invocation = state.borrow_mut::<Held>().invocations.get_mut(id).ok_or_else(gone)?;
+    if !std::mem::replace(&mut invocation.complete, true) {
+        invocation.capabilities.complete(&mut invocation.head.headers);
+    }
     Ok(flatten(&invocation.head.headers).into())
 }
 
@@ -331,7 +334,7 @@ async fn op_fetch(
             held.fetches.insert(token, cancel);
         }
         let invocation = held.invocations.get_mut(id).ok_or_else(gone)?;
-        (invocation.capabilities.fetch(request, cf), invocation.over())
+        (Rc::clone(&invocation.capabilities).fetch(request, cf), invocation.over())
     };
     let over = over.notified();
     // Without a token the sender is dropped, which must not look like a cancellation.

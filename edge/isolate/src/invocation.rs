@@ -1,6 +1,5 @@
 //! One request in one isolate: what JavaScript may ask about it, and the answer it gives.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -27,12 +26,19 @@ pub type ResponseBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxErr
 
 /// What the platform lets one invocation do. Made per request, so that it knows which request it serves.
 pub trait Capabilities {
+    /// The absolute URL of the request, whose head has the target as it came.
+    fn url(&self, head: &http::request::Parts) -> String;
+
+    /// Adds to the request's fields what the function shall find there. Called when they are first looked at: most
+    /// functions look at none.
+    fn complete(&self, headers: &mut http::HeaderMap);
+
     /// What the function sees as `request.cf`, as JSON.
     fn cf(&self) -> String;
 
     /// `fetch()`: `cf` is the JSON of the call's `cf` option, or empty. The error is the message of the `TypeError`.
     fn fetch(
-        &self,
+        self: Rc<Self>,
         request: http::Request<Body>,
         cf: String,
     ) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>>;
@@ -54,9 +60,6 @@ pub trait Capabilities {
 
     /// One line of the function's log. `level`: 1 debug, 2 info, 3 warn, 4 error.
     fn log(&self, level: u8, text: &str);
-
-    /// For downcasting by the platform itself.
-    fn as_any(&self) -> &dyn Any;
 }
 
 /// What came out of a handler.
@@ -69,7 +72,8 @@ pub(crate) enum Outcome {
 /// One request that JavaScript knows by a number.
 pub(crate) struct Invocation {
     pub(crate) head: http::request::Parts,
-    pub(crate) url: String,
+    /// The head's fields have been completed.
+    pub(crate) complete: bool,
     pub(crate) body: u32,
     pub(crate) capabilities: Rc<dyn Capabilities>,
     pub(crate) answer: Option<oneshot::Sender<Outcome>>,
@@ -99,7 +103,6 @@ pub(crate) struct Invocation {
 impl Invocation {
     pub(crate) fn new(
         head: http::request::Parts,
-        url: String,
         body: u32,
         capabilities: Rc<dyn Capabilities>,
         answer: oneshot::Sender<Outcome>,
@@ -107,7 +110,7 @@ impl Invocation {
     ) -> Self {
         Self {
             head,
-            url,
+            complete: false,
             body,
             capabilities,
             answer: Some(answer),
@@ -206,13 +209,14 @@ impl Held {
     }
 
     /// Ends an invocation, and everything that was made for it.
-    pub(crate) fn end(&mut self, id: u32) {
-        let Some(invocation) = self.invocations.remove(id) else { return };
-        if let Some(giving_up) = invocation.giving_up {
+    pub(crate) fn end(&mut self, id: u32) -> Option<Invocation> {
+        let mut invocation = self.invocations.remove(id)?;
+        if let Some(giving_up) = invocation.giving_up.take() {
             giving_up.abort();
         }
         self.bodies.remove(invocation.body);
-        self.let_go(id, &invocation.owned, invocation.over, invocation.has_timers);
+        self.let_go(id, &invocation.owned, invocation.over.take(), invocation.has_timers);
+        Some(invocation)
     }
 
     fn let_go(&mut self, id: u32, bodies: &[u32], over: Option<Rc<Notify>>, has_timers: bool) {

@@ -30,6 +30,14 @@ pub struct Failure {
     pub fault: Fault,
     /// `ctx.passThroughOnException()` was called.
     pub pass_through: bool,
+    /// The request's head, for whoever wants to send it elsewhere; `None` when it was never taken in.
+    pub head: Option<http::request::Parts>,
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self { fault, pass_through: false, head: None }
+    }
 }
 
 /// Segments of this length, and one in so many of the others, are followed by a look at the memory outside the heap.
@@ -228,15 +236,24 @@ impl Resident {
     pub(crate) async fn invoke(
         self: &Rc<Self>,
         request: http::Request<Body>,
-        url: String,
         capabilities: Rc<dyn Capabilities>,
     ) -> Result<http::Response<ResponseBody>, Failure> {
-        self.last_used.set(Instant::now());
-        let (live, mut answer) =
-            self.admit(request, url, capabilities).map_err(|fault| Failure { fault, pass_through: false })?;
+        let (live, answer) = self.admit(request, capabilities)?;
         let limit = self.limits().time(Limit::Cpu);
         let ((), used) = self.segment(Limit::Cpu, limit, |runtime| self.dispatch(runtime, live.id));
         self.charge(live.id, used);
+        let outcome = self.outcome(&live, answer).await;
+        match outcome.and_then(|outcome| self.conclude(&live, outcome)) {
+            Ok(response) => {
+                let limit = self.limits().get(Limit::ResponseBody);
+                Ok(response.map(|body| Box::pin(Answered { body, left: limit, limit, _live: live }) as ResponseBody))
+            }
+            Err(fault) => Err(self.give_up(&live, fault)),
+        }
+    }
+
+    /// Waits for what the handler answers.
+    async fn outcome(self: &Rc<Self>, live: &Live, mut answer: oneshot::Receiver<Outcome>) -> Result<Outcome, Fault> {
         let outcome = match answer.try_recv() {
             Ok(outcome) => {
                 // What goes on after the answer (a streamed body, waitUntil) needs the event loop.
@@ -251,31 +268,33 @@ impl Resident {
             Err(oneshot::error::TryRecvError::Closed) => None,
             Err(oneshot::error::TryRecvError::Empty) => {
                 self.keep_looping();
-                match tokio::time::timeout(self.limits().time(Limit::Wall), answer).await {
-                    Ok(outcome) => outcome.ok(),
-                    // Nothing runs now, so the others in this isolate can go on.
-                    Err(_) => return Err(self.give_up(&live, self.broke(Limit::Wall))),
-                }
+                let waited = tokio::time::timeout(self.limits().time(Limit::Wall), answer).await;
+                // Nothing runs when the time is over, so the others in this isolate can go on.
+                waited.map_err(|_| self.broke(Limit::Wall))?.ok()
             }
         };
-        let (pass_through, broke) =
-            self.held(|held| held.invocations.get_mut(live.id).map_or((false, None), |i| (i.pass_through, i.broke)));
-        self.conclude(outcome, broke, live).map_err(|fault| Failure { fault, pass_through })
+        outcome.ok_or_else(|| match (&*self.condemned.borrow(), self.limit_broken_by(live)) {
+            (Some(fault), _) => fault.clone(),
+            (None, Some(limit)) => self.broke(limit),
+            (None, None) => Fault::NeverAnswered,
+        })
+    }
+
+    fn limit_broken_by(&self, live: &Live) -> Option<Limit> {
+        self.held(|held| held.invocations.get_mut(live.id)?.broke)
     }
 
     /// Ends an invocation whatever it still waits for.
     fn give_up(&self, live: &Live, fault: Fault) -> Failure {
-        self.held(|held| {
-            let pass_through = held.invocations.get_mut(live.id).is_some_and(|i| i.pass_through);
-            held.end(live.id);
-            Failure { fault, pass_through }
-        })
+        match self.held(|held| held.end(live.id)) {
+            Some(ended) => Failure { fault, pass_through: ended.pass_through, head: Some(ended.head) },
+            None => fault.into(),
+        }
     }
 
     fn admit(
         self: &Rc<Self>,
         request: http::Request<Body>,
-        url: String,
         capabilities: Rc<dyn Capabilities>,
     ) -> Result<(Live, oneshot::Receiver<Outcome>), Fault> {
         if let Some(fault) = &*self.condemned.borrow() {
@@ -292,7 +311,7 @@ impl Resident {
                 true => 0,
                 false => held.bodies.insert(HeldBody { owner: 0, body: Some(body) })?,
             };
-            let id = held.invocations.insert(Invocation::new(head, url, body, capabilities, sender, limits))?;
+            let id = held.invocations.insert(Invocation::new(head, body, capabilities, sender, limits))?;
             if let Some(body) = held.bodies.get_mut(body) {
                 body.owner = id;
             }
@@ -313,43 +332,27 @@ impl Resident {
         scope.perform_microtask_checkpoint();
     }
 
-    /// Turns what the handler answered into a response whose body keeps the invocation alive.
-    fn conclude(
-        &self,
-        outcome: Option<Outcome>,
-        broke: Option<Limit>,
-        live: Live,
-    ) -> Result<http::Response<ResponseBody>, Fault> {
-        let refused = self.blank.borrow().isolate.buffers.refused.swap(false, Ordering::Relaxed);
-        let broke = broke.or(refused.then_some(Limit::Buffers));
-        match outcome {
-            None => Err(match (&*self.condemned.borrow(), broke) {
-                (Some(fault), _) => fault.clone(),
-                (None, Some(limit)) => self.broke(limit),
-                (None, None) => Fault::NeverAnswered,
-            }),
-            Some(Outcome::Threw(message)) => Err(match broke {
-                Some(limit) => self.broke(limit),
-                None => Fault::Threw(readable(&message)),
-            }),
-            Some(Outcome::Invalid(message)) => Err(Fault::InvalidResponse(readable(&message))),
-            Some(Outcome::Response { status, .. }) if status < 200 => {
-                Err(Fault::InvalidResponse(format!("{status} is no status of a final response")))
+    /// Turns what the handler answered into a response.
+    fn conclude(&self, live: &Live, outcome: Outcome) -> Result<http::Response<Body>, Fault> {
+        let (status, headers, body) = match outcome {
+            Outcome::Response { status, headers, body } => (status, headers, body),
+            Outcome::Threw(message) => {
+                let refused = self.blank.borrow().isolate.buffers.refused.load(Ordering::Relaxed);
+                let broke = self.limit_broken_by(live).or(refused.then_some(Limit::Buffers));
+                return Err(broke.map_or_else(|| Fault::Threw(readable(&message)), |limit| self.broke(limit)));
             }
-            Some(Outcome::Response { status, headers, body }) => {
-                let mut response = http::Response::new(());
-                *response.status_mut() = http::StatusCode::from_u16(status)
-                    .map_err(|e| Fault::InvalidResponse(format!("status {status}: {e}")))?;
-                unflatten(&headers, response.headers_mut()).map_err(Fault::InvalidResponse)?;
-                let limit = self.limits().get(Limit::ResponseBody);
-                let body = body.unwrap_or_else(|| empty());
-                let size = http_body::Body::size_hint(&body);
-                if size.lower() > limit {
-                    return Err(self.broke(Limit::ResponseBody));
-                }
-                Ok(response.map(|()| Box::pin(Answered { body, left: limit, limit, _live: live }) as ResponseBody))
-            }
+            Outcome::Invalid(message) => return Err(Fault::InvalidResponse(readable(&message))),
+        };
+        let mut response = http::Response::new(body.unwrap_or_else(|| empty()));
+        *response.status_mut() = http::StatusCode::from_u16(status)
+            .ok()
+            .filter(|status| !status.is_informational())
+            .ok_or_else(|| Fault::InvalidResponse(format!("{status} is no status of a final response")))?;
+        unflatten(&headers, response.headers_mut()).map_err(Fault::InvalidResponse)?;
+        if http_body::Body::size_hint(response.body()).lower() > self.limits().get(Limit::ResponseBody) {
+            return Err(self.broke(Limit::ResponseBody));
         }
+        Ok(response)
     }
 
     fn keep_looping(self: &Rc<Self>) {

@@ -1,6 +1,5 @@
 //! The engine through its public face: real isolates, real programs.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -61,12 +60,18 @@ struct Echo {
 }
 
 impl Capabilities for Echo {
+    fn url(&self, head: &http::request::Parts) -> String {
+        format!("http://example.com{}", head.uri)
+    }
+
+    fn complete(&self, _headers: &mut http::HeaderMap) {}
+
     fn cf(&self) -> String {
         r#"{"country":"JP"}"#.to_owned()
     }
 
     fn fetch(
-        &self,
+        self: Rc<Self>,
         request: http::Request<Body>,
         _cf: String,
     ) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>> {
@@ -105,10 +110,6 @@ impl Capabilities for Echo {
 
     fn log(&self, level: u8, text: &str) {
         self.log.borrow_mut().push(format!("{level} {text}"));
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 
@@ -160,8 +161,7 @@ struct Answer {
 
 async fn ask(worker: &Worker, program: &Arc<Program>, request: http::Request<Body>) -> Result<Answer, Failure> {
     let echo = Rc::new(Echo::default());
-    let url = format!("http://example.com{}", request.uri());
-    let invoked = worker.invoke(program, request, url, Rc::clone(&echo) as Rc<dyn Capabilities>).await;
+    let invoked = worker.invoke(program, request, Rc::clone(&echo) as Rc<dyn Capabilities>).await;
     let (head, body) = invoked.result?.into_parts();
     let body =
         body.collect().await.map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned()).map_err(|e| e.to_string());

@@ -87,19 +87,22 @@ impl Worker {
         &self,
         program: &Arc<Program>,
         request: http::Request<Body>,
-        url: String,
         capabilities: Rc<dyn Capabilities>,
     ) -> Invoked {
         let mut timing = Timing::default();
         let resident = match self.lease(program, &mut timing).await {
             Ok(resident) => resident,
-            Err(fault) => return Invoked { result: Err(Failure { fault, pass_through: false }), timing },
+            Err(fault) => {
+                let failure = Failure { head: Some(request.into_parts().0), ..fault.into() };
+                return Invoked { result: Err(failure), timing };
+            }
         };
         for line in resident.start_log() {
             capabilities.log(2, &line);
         }
         let began = Instant::now();
-        let result = resident.invoke(request, url, capabilities).await;
+        resident.last_used.set(began);
+        let result = resident.invoke(request, capabilities).await;
         timing.function = began.elapsed();
         if resident.is_condemned() {
             self.forget(&resident);

@@ -1,7 +1,5 @@
 //! What the platform lets one invocation do.
 
-use std::any::Any;
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -9,6 +7,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
+use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 use isolate::Body;
 use middleware::cohort::Transport;
@@ -20,34 +19,50 @@ use serde_json::Value;
 use crate::bindings::{Binding, limited, verified};
 use crate::function::Function;
 use crate::head;
+use crate::outcome::Notes;
+use crate::request::id;
 use crate::state::{State, unix_seconds};
-use crate::upstream::{Target, Upstream, Waited};
+use crate::upstream::{Target, Upstream};
+use crate::worker::Worker;
 
 /// The request that an invocation serves, and the parts of the PoP it may use.
 pub(crate) struct Request {
-    pub(crate) state: Arc<State>,
-    pub(crate) upstream: Upstream,
+    pub(crate) worker: Rc<Worker>,
     pub(crate) function: Arc<Function>,
     pub(crate) client: IpAddr,
-    /// Whether the client's own connection is over TLS, as a trusted proxy says.
-    pub(crate) secure: bool,
-    /// The CDNs that the request has been through (RFC 8586): every subrequest says so too, or a loop over two of them
-    /// would not be seen.
-    pub(crate) passed: Vec<http::HeaderValue>,
+    /// `https` when the client's own connection is over TLS, as a trusted proxy says.
+    pub(crate) scheme: &'static str,
     /// Host and port that the client asked for: a `fetch()` of the same goes to the origin.
     pub(crate) authority: String,
-    pub(crate) request_id: String,
-    pub(crate) waited: Waited,
-    /// What the cache did with the last `fetch()`.
-    pub(crate) cached: Rc<Cell<Option<cache::Outcome>>>,
+    /// The CDNs that the request has been through (RFC 8586): every subrequest says so too, or a loop over two of them
+    /// would not be seen.
+    pub(crate) passed: Vec<HeaderValue>,
+    pub(crate) request_id: HeaderValue,
+    pub(crate) notes: Rc<Notes>,
     pub(crate) http: &'static str,
 }
 
 impl Request {
+    /// Sends a request with an absolute target through the cache, and notes what came of it.
+    pub(crate) async fn ask(
+        &self,
+        target: Target<'_>,
+        head: http::request::Parts,
+        body: Body,
+    ) -> Result<http::Response<cache::Body>, cache::OriginFailure> {
+        let response = self.worker.upstream.fetch(target, head, body, self.notes.waited()).await?;
+        self.notes.cached.set(response.extensions().get::<cache::Outcome>().copied());
+        Ok(response)
+    }
+
+    fn state(&self) -> &State {
+        &self.worker.state
+    }
+
     fn place(&self) -> Value {
-        let place = self.state.locate(self.client);
+        let place = self.state().locate(self.client);
         let mut cf = described(&place);
-        cf["colo"] = self.state.name.to_uppercase().into();
+        cf["colo"] = self.state().name.to_uppercase().into();
         cf["httpProtocol"] = self.http.into();
         cf
     }
@@ -107,32 +122,47 @@ fn nearest(argument: &str) -> Result<Value, String> {
 }
 
 impl isolate::Capabilities for Request {
+    fn url(&self, head: &http::request::Parts) -> String {
+        let path = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        format!("{}://{}{path}", self.scheme, self.authority)
+    }
+
+    /// The fields of one host and of this PoP's own knowledge: the client's address from nobody but this PoP.
+    fn complete(&self, headers: &mut HeaderMap) {
+        head::join_cookies(headers);
+        headers.reserve(5);
+        headers.insert("x-forwarded-proto", HeaderValue::from_static(self.scheme));
+        if let Ok(client) = HeaderValue::from_str(&self.client.to_string()) {
+            headers.insert("cf-connecting-ip", client.clone());
+            headers.insert("x-forwarded-for", client);
+        }
+        if let Ok(host) = HeaderValue::from_str(&self.authority) {
+            headers.insert(http::header::HOST, host);
+        }
+        headers.insert("x-request-id", self.request_id.clone());
+    }
+
     fn cf(&self) -> String {
         self.place().to_string()
     }
 
     fn fetch(
-        &self,
+        self: Rc<Self>,
         request: http::Request<Body>,
         _cf: String,
     ) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>> {
-        let own = request.uri().authority().is_some_and(|a| a.as_str().eq_ignore_ascii_case(&self.authority));
         let (mut head, body) = request.into_parts();
         head.headers.remove(head::CDN_LOOP);
         for cdn in &self.passed {
             head.headers.append(head::CDN_LOOP, cdn.clone());
         }
-        if let Ok(id) = self.request_id.parse() {
-            head.headers.insert("x-request-id", id);
-        }
-        let (upstream, waited, cached) = (self.upstream.clone(), Arc::clone(&self.waited), Rc::clone(&self.cached));
-        let function = Arc::clone(&self.function);
+        head.headers.insert("x-request-id", self.request_id.clone());
         async move {
-            let url = head.uri.to_string();
-            let target = if own { Target::Origin(&function.assets) } else { Target::Outside };
-            let response = upstream.fetch(target, head, body, &waited).await;
-            let response = response.map_err(|failure| format!("fetch(): {url}: {failure}"))?;
-            cached.set(response.extensions().get::<cache::Outcome>().copied());
+            let uri = head.uri.clone();
+            let own = uri.authority().is_some_and(|a| a.as_str().eq_ignore_ascii_case(&self.authority));
+            let target = if own { Target::Origin(&self.function.assets) } else { Target::Outside };
+            let response =
+                self.ask(target, head, body).await.map_err(|failure| format!("fetch(): {uri}: {failure}"))?;
             Ok(response.map(|body| Box::pin(body) as Body))
         }
         .boxed_local()
@@ -142,16 +172,17 @@ impl isolate::Capabilities for Request {
         let value = match (self.function.bindings.get(binding), method) {
             (None, "locate") => {
                 let address = argument.parse().map_err(|_| format!("locate(): {argument:?} is not an IP address"))?;
-                described(&self.state.locate(address))
+                described(&self.state().locate(address))
             }
             (None, "nearest") => nearest(argument)?,
             (Some(Binding::RateLimit(limiter)), "limit") => {
                 // Whoever has one IPv6 address has 2⁶⁴ of them: an address counts as its network.
                 let network = argument.parse().map(middleware::rate_limit::client_key);
-                limited(&limiter.check(network.as_deref().unwrap_or(argument), self.state.millis()))
+                limited(&limiter.check(network.as_deref().unwrap_or(argument), self.state().millis()))
             }
             (Some(Binding::Cohort(cohorts)), "cookie") => {
-                cohorts.by_cookie(argument, if self.secure { Transport::Https } else { Transport::Http })
+                let secure = self.scheme == "https";
+                cohorts.by_cookie(argument, if secure { Transport::Https } else { Transport::Http })
             }
             (Some(Binding::Cohort(cohorts)), "key") => cohorts.by_key(argument),
             (Some(Binding::Jwt { verifier, realm }), "verify") => match bearer(argument) {
@@ -175,7 +206,7 @@ impl isolate::Capabilities for Request {
         let Some((verifier, realm)) = self.jwt(&binding).filter(|_| method == "verify") else {
             return async move { Err(format!("there is no {binding}.{method}()")) }.boxed_local();
         };
-        let (verifier, realm, upstream) = (Arc::clone(verifier), realm.to_owned(), self.upstream.clone());
+        let (verifier, realm, upstream) = (Arc::clone(verifier), realm.to_owned(), self.worker.upstream.clone());
         async move {
             let Some(token) = bearer(&argument) else { return Ok(verified(&realm, Err(None)).to_string()) };
             if let Attempt::NeedsRefresh(refresh) = verifier.attempt(token, unix_seconds()) {
@@ -195,17 +226,13 @@ impl isolate::Capabilities for Request {
     }
 
     fn log(&self, level: u8, text: &str) {
-        let (function, pop, request_id) = (&self.function.label, &self.state.name, &self.request_id);
+        let (function, pop, request_id) = (&self.function.label, &self.state().name, id(&self.request_id));
         match level {
             1 => tracing::debug!(target: "function", %pop, %function, %request_id, "{text}"),
             2 => tracing::info!(target: "function", %pop, %function, %request_id, "{text}"),
             3 => tracing::warn!(target: "function", %pop, %function, %request_id, "{text}"),
             _ => tracing::error!(target: "function", %pop, %function, %request_id, "{text}"),
         }
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -46,6 +46,9 @@ pub enum StartError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// The name cannot stand in a header.
+    #[error("--name {0:?} has a character that no header may have: use letters, digits, '-', '_' and '.'")]
+    Name(String),
     /// The data folder cannot be used.
     #[error("--data {}: {source}", .path.display())]
     Data {

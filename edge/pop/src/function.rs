@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use http::HeaderValue;
 use isolate::limits::Limits;
 use isolate::{Code, Platform, Program};
 use origin::bundle::{Bundle, Digest, FunctionConfig, OnFailure};
@@ -14,6 +15,7 @@ use crate::bindings::{Binding, Limiters};
 pub(crate) struct Function {
     /// `name@digest`, as the response header shows it.
     pub(crate) label: String,
+    pub(crate) label_value: HeaderValue,
     pub(crate) program: Arc<Program>,
     /// Whether there is a handler to run, or only assets of the origin.
     pub(crate) has_handler: bool,
@@ -37,7 +39,9 @@ impl Function {
         let assets = serde_json::to_vec(&bundle.assets).map_err(|e| e.to_string())?;
         let assets = format!("{name}/{}", Digest::of(&assets).short());
         let program = Arc::new(program(bundle, version)?);
-        Ok(Self { label: format!("{name}@{}", version.short()), program, has_handler, bindings, on_failure, assets })
+        let label = format!("{name}@{}", version.short());
+        let label_value = HeaderValue::from_str(&label).map_err(|e| e.to_string())?;
+        Ok(Self { label, label_value, program, has_handler, bindings, on_failure, assets })
     }
 }
 

@@ -22,6 +22,10 @@ const END_TO_END: [HeaderName; 3] = [CDN_LOOP, header::HOST, header::CONTENT_LEN
 
 /// Removes the fields of one connection: the known ones, and those that `Connection` names.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // Most heads have none, and looking through the few names is cheaper than asking for each.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -68,6 +72,11 @@ pub(crate) fn authority(uri: &Uri, headers: &HeaderMap) -> Option<String> {
         return None;
     }
     let authority = uri.authority().map(http::uri::Authority::as_str).or(field)?;
+    if !authority.is_empty()
+        && authority.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
+    {
+        return Some(authority.to_owned());
+    }
     // What is in it ends up in URLs and cache keys, so it has to be one.
     let parsed: http::uri::Authority = authority.parse().ok()?;
     let clean = !parsed.as_str().contains('@') && !parsed.host().is_empty();

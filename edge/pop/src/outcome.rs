@@ -1,15 +1,23 @@
 //! What is known of a request when it is over: the response, its timing, its line in the log.
 
+use std::cell::{Cell, OnceCell};
+use std::fmt::Write as _;
 use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use isolate::{BoxError, ResponseBody, Timing};
 
+use crate::fault::Fault;
+use crate::function::Function;
+use crate::request::id;
+use crate::state::State;
 use crate::upstream::Waited;
 
 /// A body for the client, from any source.
@@ -59,72 +67,104 @@ impl http_body::Body for ClientBody {
     }
 }
 
-/// Notes taken along the request's way.
+/// What is known of a request, gathered along its way.
 pub(crate) struct Record {
     pub(crate) began: Instant,
-    pub(crate) request_id: String,
+    pub(crate) request_id: HeaderValue,
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
     pub(crate) routed: Option<Duration>,
-    /// `name@version` of the function that was chosen.
-    pub(crate) function: Option<String>,
+    pub(crate) function: Option<Arc<Function>>,
     pub(crate) timing: Option<Timing>,
-    pub(crate) cached: Option<cache::Outcome>,
-    pub(crate) waited: Waited,
+    pub(crate) notes: Rc<Notes>,
+}
+
+/// What the function's capabilities write down.
+#[derive(Default)]
+pub(crate) struct Notes {
+    /// What the cache did with the last `fetch()`.
+    pub(crate) cached: Cell<Option<cache::Outcome>>,
+    waited: OnceCell<Waited>,
+}
+
+impl Notes {
+    /// The time spent waiting for origins, to be added to.
+    pub(crate) fn waited(&self) -> &Waited {
+        self.waited.get_or_init(Waited::default)
+    }
 }
 
 impl Record {
-    pub(crate) fn new(request_id: String) -> Self {
+    pub(crate) fn new(request_id: HeaderValue, method: Method, uri: Uri) -> Self {
         Self {
             began: Instant::now(),
             request_id,
+            method,
+            uri,
             routed: None,
             function: None,
             timing: None,
-            cached: None,
-            waited: Waited::default(),
+            notes: Rc::default(),
         }
     }
 
     /// Adds to every response what this PoP has to say about it.
-    pub(crate) fn describe(&self, pop: &str, response: &mut Response<ClientBody>) {
+    pub(crate) fn describe(&self, state: &State, response: &mut Response<ClientBody>) {
         let headers = response.headers_mut();
-        let mut put = |name: &'static str, value: &str| {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(name, value);
-            }
-        };
-        put("x-skerry-pop", pop);
-        put("x-request-id", &self.request_id);
+        headers.reserve(5);
+        headers.insert("x-skerry-pop", state.name_value.clone());
+        headers.insert("x-request-id", self.request_id.clone());
         if let Some(function) = &self.function {
-            put("x-skerry-version", function);
+            headers.insert("x-skerry-version", function.label_value.clone());
         }
         // Beside what the function or the origin measured.
-        if let Ok(value) = HeaderValue::from_str(&self.server_timing()) {
+        if let Ok(value) = HeaderValue::try_from(self.server_timing()) {
             headers.append("server-timing", value);
         }
     }
 
     /// The phases, in milliseconds (<https://www.w3.org/TR/server-timing/>).
     fn server_timing(&self) -> String {
-        let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
-        let mut phases = Vec::with_capacity(5);
+        let mut text = String::with_capacity(96);
+        let mut phase = |name: &str, duration: Duration, rest: &str| {
+            let micros = duration.as_micros();
+            let _ = write!(text, "{name};dur={}.{:03}{rest}, ", micros / 1000, micros % 1000);
+        };
         if let Some(routed) = self.routed {
-            phases.push(format!("route;dur={:.3}", millis(routed)));
-        }
-        if let Some(cached) = self.cached {
-            phases.push(format!("cache;desc={}", cached.as_str()));
+            phase("route", routed, "");
         }
         if let Some(timing) = &self.timing {
             if let Some(start) = timing.start {
-                let from = if timing.from_empty_pool { ";desc=unpooled" } else { "" };
-                phases.push(format!("isolate;dur={:.3}{from}", millis(start)));
+                phase("isolate", start, if timing.from_empty_pool { ";desc=unpooled" } else { "" });
             }
-            phases.push(format!("function;dur={:.3}", millis(timing.function)));
+            phase("function", timing.function, "");
         }
-        let waited = Duration::from_nanos(self.waited.load(Ordering::Relaxed));
-        if !waited.is_zero() {
-            phases.push(format!("origin;dur={:.3}", millis(waited)));
+        if let Some(waited) = self.notes.waited.get() {
+            phase("origin", Duration::from_nanos(waited.load(Ordering::Relaxed)), "");
         }
-        phases.push(format!("total;dur={:.3}", millis(self.began.elapsed())));
-        phases.join(", ")
+        phase("total", self.began.elapsed(), "");
+        match self.notes.cached.get() {
+            Some(cached) => {
+                let _ = write!(text, "cache;desc={}", cached.as_str());
+            }
+            None => text.truncate(text.len() - ", ".len()),
+        }
+        text
+    }
+
+    /// One line in the access log.
+    pub(crate) fn log(&self, state: &State, status: StatusCode, fault: Option<&Fault>) {
+        let (pop, method, path, status) = (&state.name, &self.method, self.uri.path(), status.as_u16());
+        let function = self.function.as_ref().map_or("-", |function| &function.label);
+        let (request_id, millis) = (id(&self.request_id), self.began.elapsed().as_secs_f64() * 1e3);
+        match fault {
+            Some(fault) if status >= 500 => {
+                tracing::error!(target: "access", %pop, %method, path, status, %function, %request_id, millis, code = fault.code(), "{fault}");
+            }
+            Some(fault) => {
+                tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, millis, code = fault.code());
+            }
+            None => tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, millis),
+        }
     }
 }

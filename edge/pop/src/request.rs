@@ -1,22 +1,21 @@
 //! The way of a request through a PoP, top to bottom: check its head, route it, run the function in a leased isolate
 //! (whose `fetch()` goes through the cache to the origin), finish. `finish` always runs.
 
-use std::cell::Cell;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use isolate::limits::Limit;
-use isolate::{Body, BoxError, Failure};
+use isolate::{Body, BoxError, Capabilities as _, Failure};
 use origin::bundle::OnFailure;
 
 use crate::capabilities;
@@ -29,20 +28,18 @@ use crate::upstream::Target;
 use crate::worker::{HEAD_BYTES, Worker};
 
 /// Answers one request. Nothing that happens on the way leaves the client without a response.
-pub(crate) async fn serve(worker: &Worker, peer: IpAddr, request: Request<Incoming>) -> Response<ClientBody> {
+pub(crate) async fn serve(worker: &Rc<Worker>, peer: IpAddr, request: Request<Incoming>) -> Response<ClientBody> {
     let (head, body) = request.into_parts();
     // An IPv4 client of a socket that listens on [::] has an address in IPv6 clothes.
     let peer = peer.to_canonical();
     let trusted = worker.state.trusts(peer);
-    let mut record = Record::new(request_id(&head.headers, trusted));
-    let method = head.method.clone();
-    let path = head.uri.path().to_owned();
+    let mut record = Record::new(request_id(&head.headers, trusted), head.method.clone(), head.uri.clone());
     let answered = answer(worker, peer, trusted, head, body, &mut record).await;
-    finish(worker, &method, &path, record, answered)
+    finish(worker, record, answered)
 }
 
 async fn answer(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     peer: IpAddr,
     trusted: bool,
     mut head: Parts,
@@ -52,6 +49,39 @@ async fn answer(
     if head.uri.path() == crate::HEALTH_PATH {
         return health(worker);
     }
+    let authority = check(worker, &mut head)?;
+    let function = route(worker, head::host(&authority), head.uri.path())?;
+    record.function = Some(Arc::clone(&function));
+    record.routed = Some(record.began.elapsed());
+
+    let (body, over) = limited_body(&function, body)?;
+    let client = Client::new(worker, peer, trusted, &head.headers);
+    head::remove_hop_by_hop(&mut head.headers);
+    let capabilities = Rc::new(capabilities::Request {
+        worker: Rc::clone(worker),
+        function: Arc::clone(&function),
+        client: client.address,
+        scheme: client.scheme,
+        authority,
+        passed: head.headers.get_all(head::CDN_LOOP).iter().cloned().collect(),
+        request_id: record.request_id.clone(),
+        notes: Rc::clone(&record.notes),
+        http: version(head.version),
+    });
+    let answered = if function.has_handler {
+        run(worker, capabilities, head, body, record).await
+    } else {
+        from_origin(&capabilities, head, body).await
+    };
+    match over {
+        // Whatever came of it, that was the cause.
+        Some(over) if answered.is_err() && over.broken.load(Ordering::Relaxed) => Err(Fault::RequestBody(over.limit)),
+        _ => answered,
+    }
+}
+
+/// Refuses what no function shall see, and puts the path into its one form. The host and port asked for.
+fn check(worker: &Worker, head: &mut Parts) -> Result<String, Fault> {
     // hyper bounds its buffer, which holds up to twice as much by the time it looks.
     if head::size(&head.uri, &head.headers) > HEAD_BYTES {
         return Err(Fault::HeadTooLarge(HEAD_BYTES));
@@ -66,21 +96,7 @@ async fn answer(
     if head::has_looped(&head.headers, &worker.state.cdn_id) {
         return Err(Fault::Loop);
     }
-    let function = route(worker, head::host(&authority), head.uri.path())?;
-    record.function = Some(function.label.clone());
-    record.routed = Some(record.began.elapsed());
-
-    let body = limited_body(&function, body)?;
-    let (over, limit) = (Arc::clone(&body.over), body.limit);
-    let from = Client::new(worker, peer, trusted, &head.headers);
-    prepare(&mut head, &authority, &from, &record.request_id)?;
-    let answered = if function.has_handler {
-        run(worker, function, from, authority, head, body, record).await
-    } else {
-        from_origin(worker, &function, head, Box::pin(body), record).await
-    };
-    // Whatever came of it, that was the cause.
-    if answered.is_err() && over.load(Ordering::Relaxed) { Err(Fault::RequestBody(limit)) } else { answered }
+    Ok(authority)
 }
 
 fn health(worker: &Worker) -> Result<Response<ClientBody>, Fault> {
@@ -128,138 +144,86 @@ impl Client {
     }
 }
 
-/// The request as the function and the origin shall see it: absolute target, no field of the connection, and the
-/// client's address from this PoP alone.
-fn prepare(head: &mut Parts, authority: &str, from: &Client, request_id: &str) -> Result<(), Fault> {
-    head::remove_hop_by_hop(&mut head.headers);
-    head::join_cookies(&mut head.headers);
-    let path = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    head.uri = Uri::builder()
-        .scheme(from.scheme)
-        .authority(authority)
-        .path_and_query(path)
-        .build()
-        .map_err(|_| Fault::Target("it does not make a URL"))?;
-    head.headers.insert("x-forwarded-proto", HeaderValue::from_static(from.scheme));
-    if let Ok(client) = HeaderValue::from_str(&from.address.to_string()) {
-        head.headers.insert("cf-connecting-ip", client.clone());
-        head.headers.insert("x-forwarded-for", client);
-    }
-    if let Ok(value) = HeaderValue::from_str(authority) {
-        head.headers.insert(header::HOST, value);
-    }
-    if let Ok(value) = HeaderValue::from_str(request_id) {
-        head.headers.insert("x-request-id", value);
-    }
-    Ok(())
-}
-
 async fn run(
     worker: &Worker,
-    function: Arc<Function>,
-    from: Client,
-    authority: String,
-    head: Parts,
-    body: Limited,
-    record: &mut Record,
-) -> Result<Response<ClientBody>, Fault> {
-    let cached = Rc::new(Cell::new(None));
-    let capabilities = Rc::new(capabilities::Request {
-        state: Arc::clone(&worker.state),
-        upstream: worker.upstream.clone(),
-        function: Arc::clone(&function),
-        client: from.address,
-        secure: from.scheme == "https",
-        authority,
-        passed: head.headers.get_all(head::CDN_LOOP).iter().cloned().collect(),
-        request_id: record.request_id.clone(),
-        waited: Arc::clone(&record.waited),
-        cached: Rc::clone(&cached),
-        http: version(head.version),
-    });
-    // Only a request without a body can be sent once more, to the origin, when the function fails.
-    let again = body.is_end_stream().then(|| head.clone());
-    let url = head.uri.to_string();
-    let request = Request::from_parts(head, Box::pin(body) as Body);
-    let invoked = worker.isolates.invoke(&function.program, request, url, capabilities).await;
-    record.timing = Some(invoked.timing);
-    record.cached = cached.get();
-    match invoked.result {
-        Ok(response) => Ok(response.map(ClientBody)),
-        Err(Failure { fault, pass_through }) => {
-            let (function_label, request_id) = (&function.label, &record.request_id);
-            tracing::error!(target: "function", pop = %worker.state.name, function = %function_label, %request_id, code = fault.code(), "{fault}");
-            match again {
-                Some(head) if pass_through || function.on_failure == OnFailure::Origin => {
-                    from_origin(worker, &function, head, empty(), record).await
-                }
-                _ => Err(fault.into()),
-            }
-        }
-    }
-}
-
-async fn from_origin(
-    worker: &Worker,
-    function: &Function,
+    capabilities: Rc<capabilities::Request>,
     head: Parts,
     body: Body,
     record: &mut Record,
 ) -> Result<Response<ClientBody>, Fault> {
-    let response = worker.upstream.fetch(Target::Origin(&function.assets), head, body, &record.waited).await?;
-    record.cached = response.extensions().get::<cache::Outcome>().copied();
+    let function = &capabilities.function;
+    // Only a request without a body can be sent once more, to the origin, when the function fails.
+    let repeatable = body.is_end_stream();
+    let request = Request::from_parts(head, body);
+    let invoked = worker.isolates.invoke(&function.program, request, Rc::clone(&capabilities) as _).await;
+    record.timing = Some(invoked.timing);
+    let Failure { fault, pass_through, head } = match invoked.result {
+        Ok(response) => return Ok(response.map(ClientBody)),
+        Err(failure) => failure,
+    };
+    let (label, request_id) = (&function.label, id(&record.request_id));
+    tracing::error!(target: "function", pop = %worker.state.name, function = %label, %request_id, code = fault.code(), "{fault}");
+    match head {
+        Some(head) if repeatable && (pass_through || function.on_failure == OnFailure::Origin) => {
+            from_origin(&capabilities, head, empty()).await
+        }
+        _ => Err(fault.into()),
+    }
+}
+
+async fn from_origin(
+    capabilities: &capabilities::Request,
+    mut head: Parts,
+    body: Body,
+) -> Result<Response<ClientBody>, Fault> {
+    head.uri = capabilities.url(&head).parse().map_err(|_| Fault::Target("it does not make a URL"))?;
+    capabilities.complete(&mut head.headers);
+    let response = capabilities.ask(Target::Origin(&capabilities.function.assets), head, body).await?;
     Ok(response.map(|body| ClientBody(Box::pin(body))))
 }
 
 /// Makes a response of whatever happened, and notes it.
-fn finish(
-    worker: &Worker,
-    method: &Method,
-    path: &str,
-    record: Record,
-    answered: Result<Response<ClientBody>, Fault>,
-) -> Response<ClientBody> {
+fn finish(worker: &Worker, record: Record, answered: Result<Response<ClientBody>, Fault>) -> Response<ClientBody> {
     let (mut response, fault) = match answered {
         Ok(response) => (response, None),
-        Err(fault) => (fault.response(&record.request_id).map(ClientBody::full), Some(fault)),
+        Err(fault) => (fault.response(id(&record.request_id)).map(ClientBody::full), Some(fault)),
     };
     head::remove_hop_by_hop(response.headers_mut());
     // The length is the body's to say: a field that a function wrote could disagree with it. A HEAD response is the
     // exception, since its body is not there to be counted.
     let bodyless =
-        *method == Method::HEAD || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        record.method == Method::HEAD || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if !bodyless {
         response.headers_mut().remove(header::CONTENT_LENGTH);
-    } else if response.body().size_hint().exact().is_some_and(|length| length > 0) {
-        response.headers_mut().remove(header::CONTENT_LENGTH);
+    } else if !response.body().is_end_stream() {
+        if response.body().size_hint().exact().is_some_and(|length| length > 0) {
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+        }
         response = response.map(ClientBody::head_only);
     }
-    record.describe(&worker.state.name, &mut response);
-    let status = response.status().as_u16();
-    let (pop, function, request_id) =
-        (&worker.state.name, record.function.as_deref().unwrap_or("-"), &record.request_id);
-    let millis = record.began.elapsed().as_secs_f64() * 1e3;
-    if path == crate::HEALTH_PATH {
-        return response;
-    }
-    match fault {
-        Some(fault) if status >= 500 => {
-            tracing::error!(target: "access", %pop, %method, path, status, %function, %request_id, millis, code = fault.code(), "{fault}");
-        }
-        Some(fault) => {
-            tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, millis, code = fault.code())
-        }
-        None => tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, millis),
+    record.describe(&worker.state, &mut response);
+    if record.uri.path() != crate::HEALTH_PATH {
+        record.log(&worker.state, response.status(), fault.as_ref());
     }
     response
 }
 
-fn request_id(headers: &HeaderMap, trusted: bool) -> String {
-    let given = headers.get("x-request-id").filter(|_| trusted).and_then(|value| value.to_str().ok());
-    let usable = |id: &&str| {
-        (8..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+fn request_id(headers: &HeaderMap, trusted: bool) -> HeaderValue {
+    let usable = |id: &&HeaderValue| {
+        let id = id.as_bytes();
+        (8..=128).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
     };
-    given.filter(usable).map_or_else(|| format!("{:032x}", rand::random::<u128>()), str::to_owned)
+    let given = headers.get("x-request-id").filter(|_| trusted).filter(usable);
+    given.cloned().unwrap_or_else(|| {
+        let mut text = [0; 32];
+        let minted = hex::encode_to_slice(rand::random::<u128>().to_be_bytes(), &mut text);
+        minted.ok().and_then(|()| HeaderValue::from_bytes(&text).ok()).unwrap_or_else(|| HeaderValue::from_static("-"))
+    })
+}
+
+/// A request id as text, which it is made of.
+pub(crate) fn id(value: &HeaderValue) -> &str {
+    value.to_str().unwrap_or("-")
 }
 
 const fn version(version: Version) -> &'static str {
@@ -278,16 +242,25 @@ fn empty() -> Body {
 struct Limited {
     body: Incoming,
     left: u64,
-    limit: u64,
-    over: Arc<std::sync::atomic::AtomicBool>,
+    bound: Arc<Bound>,
 }
 
-fn limited_body(function: &Function, body: Incoming) -> Result<Limited, Fault> {
+/// The bound of a request body, and whether the body was longer.
+struct Bound {
+    limit: u64,
+    broken: AtomicBool,
+}
+
+fn limited_body(function: &Function, body: Incoming) -> Result<(Body, Option<Arc<Bound>>), Fault> {
+    if body.is_end_stream() {
+        return Ok((empty(), None));
+    }
     let limit = function.program.limits.get(Limit::RequestBody);
     if body.size_hint().lower() > limit {
         return Err(Fault::RequestBody(limit));
     }
-    Ok(Limited { body, left: limit, limit, over: Arc::default() })
+    let bound = Arc::new(Bound { limit, broken: AtomicBool::new(false) });
+    Ok((Box::pin(Limited { body, left: limit, bound: Arc::clone(&bound) }), Some(bound)))
 }
 
 impl http_body::Body for Limited {
@@ -302,8 +275,8 @@ impl http_body::Body for Limited {
             match self.left.checked_sub(data.len() as u64) {
                 Some(left) => self.left = left,
                 None => {
-                    self.over.store(true, Ordering::Relaxed);
-                    return Poll::Ready(Some(Err(Fault::RequestBody(self.limit).into())));
+                    self.bound.broken.store(true, Ordering::Relaxed);
+                    return Poll::Ready(Some(Err(Fault::RequestBody(self.bound.limit).into())));
                 }
             }
         }

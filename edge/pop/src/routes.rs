@@ -16,6 +16,10 @@ pub(crate) struct Routes {
     pub(crate) live: HashMap<FunctionName, (Digest, Live)>,
     /// Most specific first, each with the function's name.
     table: Vec<(RoutePattern, FunctionName, Live)>,
+    /// Places in the table by the first segment of the path, for patterns that have a whole one.
+    by_segment: HashMap<String, Vec<usize>>,
+    /// The places of the other patterns.
+    others: Vec<usize>,
 }
 
 /// A function, or why this PoP cannot run it.
@@ -40,6 +44,12 @@ impl Routes {
             routes.live.insert(name, (version, live));
         }
         routes.table.sort_by_cached_key(|(pattern, ..)| pattern.specificity());
+        for (place, (pattern, ..)) in routes.table.iter().enumerate() {
+            match pattern.first_segment() {
+                Some(segment) => routes.by_segment.entry(segment.to_owned()).or_default().push(place),
+                None => routes.others.push(place),
+            }
+        }
         routes
     }
 
@@ -47,16 +57,19 @@ impl Routes {
     /// escapes, so that no spelling of a path gets past the function that guards it.
     pub(crate) fn find(&self, host: &str, path: &str) -> Found<'_> {
         let path = &*percent_encoding::percent_decode_str(path).decode_utf8_lossy();
-        let mut known_host = false;
-        for (pattern, _, live) in &self.table {
-            if pattern.matches_host(host) {
-                if pattern.matches_path(path) {
-                    return Found::Function(live);
-                }
-                known_host = true;
-            }
+        let segment = path.strip_prefix('/').and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let narrow = self.by_segment.get(segment).map_or(&[][..], Vec::as_slice);
+        let matches = |place: &&usize| {
+            let (pattern, ..) = &self.table[**place];
+            pattern.matches_host(host) && pattern.matches_path(path)
+        };
+        // Both lists are in the table's order: the first that matches in each is its most specific.
+        let found = narrow.iter().find(matches).into_iter().chain(self.others.iter().find(matches)).min();
+        match found {
+            Some(place) => Found::Function(&self.table[*place].2),
+            None if self.table.iter().any(|(pattern, ..)| pattern.matches_host(host)) => Found::UnknownPath,
+            None => Found::UnknownHost,
         }
-        if known_host { Found::UnknownPath } else { Found::UnknownHost }
     }
 
     /// The patterns of a live function.
@@ -70,5 +83,54 @@ impl Routes {
             Live::Ready(function) => Some(function.program.version.clone()),
             Live::Damaged(_) => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(routes: &Routes, host: &str, path: &str) -> String {
+        match routes.find(host, path) {
+            Found::Function(Live::Damaged(name)) => name.to_string(),
+            Found::Function(Live::Ready(_)) => "ready".to_owned(),
+            Found::UnknownHost => "no host".to_owned(),
+            Found::UnknownPath => "no path".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_most_specific_pattern_wins_whichever_list_it_is_in() {
+        let patterns = ["*/*", "*/a/*", "*/a", "*/a*", "x.org/*", "x.org/a/b*", "*.y.org/a/b", "z.org/pr\u{fc}fung/*"];
+        let functions = patterns.iter().enumerate().map(|(i, pattern)| {
+            let name: FunctionName = format!("f{i}").parse().unwrap();
+            let pattern: RoutePattern = (*pattern).to_owned().try_into().unwrap();
+            (name, Digest::of(b""), vec![pattern], Live::Damaged(patterns[i].into()))
+        });
+        let routes = Routes::new(1, functions.collect());
+        for (host, path, expected) in [
+            ("h", "/", "*/*"),
+            ("h", "/a", "*/a"),
+            ("h", "/a/", "*/a/*"),
+            ("h", "/ab", "*/a*"),
+            ("h", "/a/b/c", "*/a/*"),
+            ("x.org", "/a/b", "x.org/a/b*"),
+            ("x.org", "/a/bc", "x.org/a/b*"),
+            ("x.org", "/a/c", "x.org/*"),
+            ("w.y.org", "/a/b", "*.y.org/a/b"),
+            ("w.y.org", "/%61/b", "*.y.org/a/b"),
+            ("z.org", "/pr%C3%BCfung/1", "z.org/pr\u{fc}fung/*"),
+        ] {
+            assert_eq!(found(&routes, host, path), expected, "{host}{path}");
+        }
+        let one = vec![(
+            "f".parse().unwrap(),
+            Digest::of(b""),
+            vec!["x.org/a".to_owned().try_into().unwrap()],
+            Live::Damaged("f".into()),
+        )];
+        let routes = Routes::new(1, one);
+        assert_eq!(found(&routes, "x.org", "/b"), "no path");
+        assert_eq!(found(&routes, "y.org", "/a"), "no host");
     }
 }

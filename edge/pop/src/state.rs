@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use cache::Cache;
-use http::Uri;
+use http::{HeaderValue, Uri};
 use ipnet::IpNet;
 use middleware::geo::{Database, Location};
 
@@ -19,6 +19,8 @@ use crate::routes::Routes;
 /// One PoP. Nothing in it belongs to a thread.
 pub(crate) struct State {
     pub(crate) name: String,
+    /// The same, as a response says it.
+    pub(crate) name_value: HeaderValue,
     pub(crate) cdn_id: String,
     pub(crate) origin: Uri,
     pub(crate) trust: Vec<IpNet>,
@@ -44,6 +46,7 @@ impl State {
         });
         Ok(Arc::new(Self {
             cdn_id: cdn_id(&config.name),
+            name_value: HeaderValue::from_str(&config.name).map_err(|_| StartError::Name(config.name.clone()))?,
             name: config.name.clone(),
             origin: config.origin.clone(),
             trust: config.trust.clone(),

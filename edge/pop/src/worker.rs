@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,6 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 const RETIRE_EVERY: Duration = Duration::from_secs(1);
 
 /// What a thread has of its own.
-#[derive(Clone)]
 pub(crate) struct Worker {
     pub(crate) state: Arc<State>,
     pub(crate) isolates: isolate::Worker,
@@ -48,8 +48,8 @@ pub(crate) async fn work(
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let isolates = isolate::Worker::new(platform, &watchdog, isolate::Config::default());
-    let worker = Worker { upstream: Upstream::new(Arc::clone(&state)), state, isolates };
-    isolate::spawn_local(retire(worker.clone()));
+    let worker = Rc::new(Worker { upstream: Upstream::new(Arc::clone(&state)), state, isolates });
+    isolate::spawn_local(retire(Rc::clone(&worker)));
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let accept = async || {
@@ -86,7 +86,7 @@ pub(crate) async fn work(
 
 /// Serves one connection. It may be silent for [`HEAD_TIMEOUT`] and no longer, from its first byte on.
 fn connect(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     graceful: Watcher,
     mut stopping: watch::Receiver<bool>,
     stream: TcpStream,
@@ -94,14 +94,14 @@ fn connect(
     permit: OwnedSemaphorePermit,
 ) {
     let _ = stream.set_nodelay(true);
-    let worker = worker.clone();
+    let worker = Rc::clone(worker);
     isolate::spawn_local(async move {
         let protocol = tokio::select! {
             protocol = tokio::time::timeout(HEAD_TIMEOUT, protocol(&stream)) => protocol,
             _ = stopping.wait_for(|stopping| *stopping) => return,
         };
         let service = service_fn(|request| {
-            let worker = worker.clone();
+            let worker = Rc::clone(&worker);
             async move { Ok::<_, Infallible>(serve(&worker, peer.ip(), request).await) }
         });
         let io = TokioIo::new(stream);
@@ -161,7 +161,7 @@ fn http2() -> hyper::server::conn::http2::Builder<Local> {
     builder
 }
 
-async fn retire(worker: Worker) {
+async fn retire(worker: Rc<Worker>) {
     loop {
         tokio::time::sleep(RETIRE_EVERY).await;
         // Each time anew: a request that was routed before a change may start the old version after it.

@@ -144,8 +144,7 @@ fn wait_until_goes_on_after_the_answer_and_logs_reach_the_platform() {
             "ctx.waitUntil((async () => { await new Promise(r => setTimeout(r, 20)); console.log('after', { a: 1 }) })()); return new Response('first')",
         );
         let echo = Rc::new(Echo::default());
-        let invoked =
-            worker.invoke(&program, request("GET", "/", ""), "http://e/".to_owned(), Rc::clone(&echo) as _).await;
+        let invoked = worker.invoke(&program, request("GET", "/", ""), Rc::clone(&echo) as _).await;
         let body = invoked.result.map_err(|f| f.fault).unwrap().into_body().collect().await.unwrap().to_bytes();
         assert_eq!(body, "first");
         for _ in 0..200 {

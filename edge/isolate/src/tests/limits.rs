@@ -94,8 +94,7 @@ fn what_waits_after_the_answer_is_given_up_at_its_limit() {
             &[("wait_until_ms", 20)],
         );
         let echo = Rc::new(Echo::default());
-        let invoked =
-            worker.invoke(&program, request("GET", "/", ""), "http://e/".to_owned(), Rc::clone(&echo) as _).await;
+        let invoked = worker.invoke(&program, request("GET", "/", ""), Rc::clone(&echo) as _).await;
         drop(invoked);
         for _ in 0..200 {
             if !echo.log.borrow().is_empty() {
