@@ -321,6 +321,7 @@ impl Deployments {
 
     /// Writes the manifest when it still is the one with `etag`; `false` when it is not.
     async fn swap(&self, stored: &mut Stored, etag: Option<String>) -> Result<bool, DeployError> {
+        stored.identify(|| format!("{:032x}", rand::random::<u128>()));
         let bytes = stored.encode();
         if bytes.len() > MAX_MANIFEST_BYTES {
             return Err(DeployError::ManifestTooLarge { size: bytes.len(), limit: MAX_MANIFEST_BYTES });
