@@ -8,7 +8,7 @@
 //! GET                /v1/functions/{name}/versions
 //! DELETE             /v1/functions/{name}
 //! GET                /v1/manifest                      ?after=generation&wait_ms= waits for another generation
-//! POST               /v1/poll                          the same for a PoP, which reports what it has
+//! POST               /v1/poll                          the same for a PoP, which reports what it has; also another store
 //! GET                /v1/pops                          what each PoP has reported
 //! GET, PUT, DELETE   /v1/objects/{key}                 users' objects, public at /{key}
 //! GET                /v1/stats
@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 use crate::api::{Deleted, MAX_WAIT_MS, Poll, Stats};
 use crate::bundle::{Digest, FunctionName};
-use crate::deployment::{Deployments, Follower};
+use crate::deployment::{Deployments, Follower, Manifest};
 use crate::server::problem::Problem;
 use crate::server::public::decode;
 use crate::server::respond::{self, Answer, ResponseBody};
@@ -131,13 +131,13 @@ impl Admin {
         }
     }
 
-    /// The manifest once its generation is not `after`, or 304 when the wait is over or the origin drains.
-    async fn wait_for_other(&self, after: Option<u64>, wait_ms: u64) -> Answer {
+    /// The manifest once it is another than the one had, or 304 when the wait is over or the origin drains.
+    async fn wait_for_other(&self, is_other: impl Fn(&Manifest) -> bool, wait_ms: u64) -> Answer {
         let mut live = self.follower.watch();
         let mut draining = self.draining.clone();
         let wait = Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
         tokio::select! {
-            changed = live.wait_for(|live| Some(live.manifest.generation) != after) => match changed {
+            changed = live.wait_for(|live| is_other(&live.manifest)) => match changed {
                 Ok(live) => Ok(respond::json(StatusCode::OK, &live.manifest)),
                 Err(closed) => Err(Problem::internal("origin/stopped", closed)),
             },
@@ -155,14 +155,17 @@ impl Admin {
             },
         };
         let (after, wait_ms) = (number("after")?, number("wait_ms")?.unwrap_or(0));
-        self.wait_for_other(after, wait_ms).await
+        self.wait_for_other(|manifest| Some(manifest.generation) != after, wait_ms).await
     }
 
     async fn poll(&self, poll: Poll) -> Answer {
         let Poll { report, wait_ms } = poll;
-        let after = Some(report.generation);
+        let (generation, store) = (report.generation, report.store.clone());
         self.seen.note(report, self.now_ms())?;
-        self.wait_for_other(after, wait_ms).await
+        // The same generation of another store is another manifest: the store was lost, or the origin has moved to one.
+        let is_other =
+            |manifest: &Manifest| manifest.generation != generation || (!store.is_empty() && manifest.store != store);
+        self.wait_for_other(is_other, wait_ms).await
     }
 
     fn stats(&self) -> Stats {

@@ -23,6 +23,10 @@ pub struct PopReport {
     pub pop: String,
     /// Generation of the manifest that the PoP has taken up, also when functions in it failed; 0 for none yet.
     pub generation: u64,
+    /// [`Manifest::store`](crate::deployment::Manifest::store) of that manifest. Empty says nothing: then only generations
+    /// are compared.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub store: String,
     /// When it had taken it up, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub applied_at_ms: u64,
@@ -37,7 +41,7 @@ pub struct Poll {
     /// What the PoP has.
     #[serde(flatten)]
     pub report: PopReport,
-    /// How long to wait for another generation, in milliseconds, at most [`MAX_WAIT_MS`].
+    /// How long to wait for another generation or store, in milliseconds, at most [`MAX_WAIT_MS`].
     #[serde(default)]
     pub wait_ms: u64,
 }

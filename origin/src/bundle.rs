@@ -149,7 +149,7 @@ pub struct Module {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asset {
-    /// SHA-256 of the bytes: the object's name and its entity tag.
+    /// SHA-256 of the bytes: the object's name, and a part of its entity tag.
     pub digest: Digest,
     /// Length in bytes.
     pub size: u64,

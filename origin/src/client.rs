@@ -84,7 +84,7 @@ impl Control {
     }
 
     /// Reports what a PoP has, and waits up to `wait` (at most [`crate::api::MAX_WAIT_MS`]) for a manifest of another
-    /// generation; `None` when there is none yet.
+    /// generation or store; `None` when there is none yet.
     ///
     /// # Errors
     /// [`ControlError`].

@@ -20,7 +20,6 @@ use traffic::Traffic;
 mod access;
 mod conditional;
 mod listener;
-mod patient;
 pub(crate) mod problem;
 pub(crate) mod public;
 mod range;
@@ -29,6 +28,9 @@ pub(crate) mod traffic;
 
 /// How long open requests may take after the shutdown was asked for.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Longest admin token, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 4096;
 
 /// How often the manifest is read again, for changes made by other origins on the same store.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,7 +44,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of the admin listener; port 0 for any. Never make it public.
     pub admin: SocketAddr,
-    /// Token that the admin API asks for. Not empty.
+    /// Token that the admin API asks for: 1 to [`MAX_TOKEN_BYTES`] visible ASCII characters.
     pub token: String,
     /// Where the objects are.
     pub store: StoreConfig,
@@ -93,9 +95,9 @@ pub struct Bound {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The token is empty or no header could carry it.
-    #[error("the admin token must be 1 to 1024 printable ASCII characters without spaces; set one with {flag}")]
+    #[error("the admin token must be 1 to {MAX_TOKEN_BYTES} visible ASCII characters; give one with {flag}")]
     Token {
-        /// The flag that sets it.
+        /// The flag that names its file.
         flag: &'static str,
     },
     /// An address cannot be listened on.
@@ -133,9 +135,9 @@ pub async fn run(
     ready: impl FnOnce(Bound),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
-    let token_is_sound = (1..=1024).contains(&config.token.len()) && config.token.bytes().all(|b| b.is_ascii_graphic());
-    if !token_is_sound {
-        return Err(StartError::Token { flag: "--token" });
+    let fits = (1..=MAX_TOKEN_BYTES).contains(&config.token.len());
+    if !fits || !config.token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(StartError::Token { flag: "--token-file" });
     }
     let (public, listen) = bind(config.listen, "--listen").await?;
     let (private, admin) = bind(config.admin, "--admin").await?;

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::policy::{freshness, validation};
 
-mod range;
+pub(crate) mod range;
 pub(crate) mod status;
 
 use range::Wanted;
@@ -19,7 +19,7 @@ use range::Wanted;
 /// Which part of the body goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// None of it: 304, 416, or the request was HEAD.
+    /// None of it: 204, 205, 304, 416, or the request was HEAD.
     Nothing,
     /// All of it.
     Whole,
@@ -39,7 +39,7 @@ pub(crate) fn shape(
     length: Option<u64>,
     received: SystemTime,
 ) -> Part {
-    let body = if request.method == Method::HEAD { Part::Nothing } else { Part::Whole };
+    let body = if request.method == Method::HEAD || has_no_content(*status) { Part::Nothing } else { Part::Whole };
     if *status != StatusCode::OK {
         // A condition or a range speaks of a successful response (RFC 9110 sections 13.2.1 and 14.2).
         return body;
@@ -72,6 +72,11 @@ pub(crate) fn shape(
             Part::Nothing
         }
     }
+}
+
+/// Whether responses of this status never have content (RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5).
+fn has_no_content(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 fn insert_text(headers: &mut HeaderMap, text: String) {

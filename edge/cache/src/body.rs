@@ -140,7 +140,8 @@ impl Source {
             Self::Empty => true,
             Self::Once(bytes) => bytes.is_empty(),
             Self::Stored { left, .. } => *left == 0,
-            Self::Arriving(_) => false,
+            // What was promised is there: whoever sends a body must know that nothing follows.
+            Self::Arriving(reader) => reader.left() == Some(0),
             Self::Origin(body) => body.is_end_stream(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 use http::header::HeaderName;
@@ -81,7 +81,7 @@ impl Cache {
         self.shared.store.bytes()
     }
 
-    /// Bytes of bodies that are arriving, or that slow followers still read.
+    /// Bytes of bodies that are arriving, or that broke off or grew too large and still have slow readers.
     pub fn fill_bytes(&self) -> u64 {
         self.shared.ledger.bytes.load(Ordering::Relaxed)
     }
@@ -123,7 +123,16 @@ impl Shared {
 
     /// Remembers that an answer for the key could not be shared.
     pub(crate) fn note_unshared(&self, key: &Key, headers: &HeaderMap) {
-        let pass_until = self.now().checked_add(self.config.pass_for);
+        self.note_pass(key, headers, self.config.pass_for);
+    }
+
+    /// Remembers that an answer for the key was too large to store.
+    pub(crate) fn note_too_large(&self, key: &Key, headers: &HeaderMap) {
+        self.note_pass(key, headers, self.config.pass_large_for);
+    }
+
+    fn note_pass(&self, key: &Key, headers: &HeaderMap, time: Duration) {
+        let pass_until = self.now().checked_add(time);
         let vary = vary::names(headers).unwrap_or_default().into();
         self.hints.insert(key.clone(), Arc::new(Hint { vary, pass_until }));
     }

@@ -26,8 +26,12 @@ pub struct Config {
     /// For how long requests are not collapsed after an answer that could not be shared ("hit-for-pass"). They are
     /// still stored when they turn out storable. Default: 10 s.
     pub pass_for: Duration,
-    /// How long followers wait for the head of the response before one of them asks the origin anew; the second time all
-    /// ask for themselves. Default: 10 s.
+    /// The same after an answer that was too large to store: it seldom becomes small soon, and each look at it costs the
+    /// origin up to [`max_object_bytes`](Self::max_object_bytes) more than the client asked for. Default: 10 min.
+    pub pass_large_for: Duration,
+    /// How long followers wait for the head of the response before one of them asks the origin anew; the second time they
+    /// are told that it timed out. It should be a little longer than the caller's own limit on the time to a response
+    /// head: a slow origin must not be asked by all who wait. Default: 35 s.
     pub follower_wait: Duration,
     /// How long a fill waits for the next bytes of a body before it is given up. Default: 30 s.
     pub fill_idle: Duration,
@@ -45,7 +49,8 @@ impl Default for Config {
             max_fills: 8192,
             max_variants: 64,
             pass_for: Duration::from_secs(10),
-            follower_wait: Duration::from_secs(10),
+            pass_large_for: Duration::from_secs(600),
+            follower_wait: Duration::from_secs(35),
             fill_idle: Duration::from_secs(30),
             rules: Rules::default(),
         }

@@ -240,6 +240,16 @@ impl StoredBody {
         }
         Self { blocks: blocks.into(), length: length as u64 }
     }
+
+    /// The bytes from this position up to the end of their block; none behind the last one.
+    pub(crate) fn from(&self, position: u64) -> Bytes {
+        let (block, offset) = (position / BLOCK as u64, position % BLOCK as u64);
+        let block = usize::try_from(block).ok().and_then(|block| self.blocks.get(block));
+        block
+            .filter(|block| offset < block.len() as u64)
+            .map(|block| block.slice(offset as usize..))
+            .unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -254,6 +264,11 @@ mod tests {
             assert_eq!(body.blocks.concat(), chunks.concat());
             assert_eq!(body.length as usize, count * size);
             assert!(body.blocks.iter().all(|block| !block.is_empty() && block.len() <= BLOCK));
+            for position in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, count * size].map(|p| p.min(count * size)) {
+                let rest = body.from(position as u64);
+                assert!(chunks.concat()[position..].starts_with(&rest));
+                assert_eq!(rest.is_empty(), position == count * size, "{position}");
+            }
         }
     }
 }

@@ -6,16 +6,17 @@ use std::time::SystemTime;
 
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, RANGE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
+use crate::answer::range;
 use crate::answer::status::Fwd;
 use crate::body::{Body, OriginBody};
 use crate::cache::{Cache, Shared};
 use crate::entry::{Entry, Head};
 use crate::failure::{FailureKind, OriginFailure};
-use crate::fill::{Awaiting, Fill, Verdict};
+use crate::fill::{Awaiting, Fill, Trouble, Verdict};
 use crate::flights::Entered;
 use crate::key::Key;
 use crate::outcome::{Bypass, Outcome};
@@ -29,6 +30,12 @@ mod reply;
 /// The way to the origin, boxed so that the path below is compiled once.
 type OriginCall = Box<dyn FnOnce(Parts) -> BoxFuture<'static, Result<Response<OriginBody>, OriginFailure>> + Send>;
 
+/// A mark in the extensions of a request that has a body, for callers that take away the fields which would tell:
+/// `Transfer-Encoding` is one of a single hop. What the answer depends on is then not in the key, so the request is passed
+/// on as it is, and its answer is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CarriesBody;
+
 /// How many leaders a request follows in vain before it takes the failure for its own, or asks alone. A second one tells a
 /// broken connection from a broken origin; more would let clients queue up behind an origin that is down.
 const MAX_LEADERS: u32 = 2;
@@ -38,7 +45,7 @@ const MAX_LEADERS: u32 = 2;
 /// `origin` is called at most once, with the request as it is to be sent: for a response that may be stored that is
 /// without `Range` and conditions (the cache answers those), and with its own conditions when it validates a stored
 /// response. It runs in a task of its own that goes on when the caller loses interest; the request's extensions are
-/// passed on. A request with a body is passed on as it is: the body is the closure's.
+/// passed on. A request with a body (see [`CarriesBody`]) is passed on as it is: the body is the closure's.
 ///
 /// The key is [`Key::of_request`]. The response carries an [`Outcome`] in its extensions, and a member of
 /// `Cache-Status`. Trailers are kept only where the response is not shared.
@@ -135,7 +142,8 @@ fn not_ours(request: &Parts) -> Option<Bypass> {
     }
     let headers = &request.headers;
     let empty = headers.get(CONTENT_LENGTH).is_none_or(|length| length.as_bytes() == b"0");
-    if !empty || headers.contains_key(TRANSFER_ENCODING) {
+    let marked = request.extensions.get::<CarriesBody>().is_some();
+    if marked || !empty || headers.contains_key(TRANSFER_ENCODING) {
         return Some(Bypass::RequestBody);
     }
     // Only for WebSocket is the upgrade the point of the request; others may be ignored (RFC 9110 section 7.8).
@@ -151,8 +159,8 @@ async fn ask(
     call: OriginCall,
 ) -> Result<Response<Body>, OriginFailure> {
     for attempt in 1..=MAX_LEADERS {
-        if shared.passes(&question.key) && question.stored.is_none() && validation::is_conditional(&request.headers) {
-            return bypass::pass(shared, request, call, Bypass::HitForPass, Some(question.key)).await;
+        if let Some(reason) = passes_on(shared, &question, &request) {
+            return bypass::pass(shared, request, call, reason, Some(question.key)).await;
         }
         if goes_alone(shared, &question, &request) {
             break;
@@ -163,38 +171,65 @@ async fn ask(
             Entered::Lead(fill) => return take_off(shared, fill, question, request, call).await,
             Entered::Follow(fill) => fill,
         };
-        let verdict = tokio::time::timeout(shared.config.follower_wait, Awaiting::new(Arc::clone(&fill))).await;
+        let verdict = wait(shared, &fill).await;
         let now = shared.now();
-        match verdict {
-            Ok(Verdict::Arriving(head)) if question.is_answered_by(&head, &request, now) => {
+        let trouble = match verdict {
+            Verdict::Arriving(head) if question.is_answered_by(&head, &request, now) => {
                 return Ok(reply::follow(shared, fill, head, request, call, question.fwd, now));
             }
-            Ok(Verdict::Confirmed(entry)) if question.is_answered_by(&entry.head, &request, now) => {
+            Verdict::Confirmed(entry) if question.is_answered_by(&entry.head, &request, now) => {
                 return Ok(reply::confirmed_for_others(shared, &request, &entry, question.fwd, now));
             }
-            Ok(Verdict::Failed { failure, status }) => {
-                if let Some(response) = stale_on_error(shared, &request, &question, status, now) {
+            Verdict::Failed(trouble) => {
+                let (stored, status) = (question.stored.as_ref(), trouble.status());
+                if let Some(response) = stale_on_error(shared, &request, stored, status, now) {
                     return Ok(response);
                 }
-                match failure {
-                    Some(failure) if attempt == MAX_LEADERS => return Err(failure),
-                    Some(_) => {}
-                    None => break,
-                }
+                Some(trouble)
             }
             // Another variant: now the cache knows what the answers vary by, and who waits for the same one.
-            Ok(Verdict::Arriving(head)) if !head.answers(&question.key, &request.headers) => {}
-            Ok(Verdict::Arriving(_) | Verdict::Confirmed(_) | Verdict::Unshared) => break,
-            Err(_elapsed) => fill.give_up(),
-        }
-        // The store may have changed while this request waited.
+            Verdict::Arriving(head) if !head.answers(&question.key, &request.headers) => None,
+            Verdict::Arriving(_) | Verdict::Confirmed(_) | Verdict::Unshared => break,
+        };
+        // The store may have changed while this request waited: a leader may even have ended because it had.
         match lookup(shared, &request) {
             Lookup::Answer(response) | Lookup::Stale(_, response) => return Ok(response),
             Lookup::Ask(anew) => question = anew,
             Lookup::Bypass(reason, key) => return bypass::pass(shared, request, call, reason, key).await,
         }
+        match trouble {
+            Some(Trouble::NoResponse(failure)) if attempt == MAX_LEADERS => return Err(failure),
+            Some(Trouble::Status(status)) if attempt == MAX_LEADERS => {
+                return Ok(reply::erred_for_others(shared, status, question.fwd));
+            }
+            _ => {}
+        }
     }
     lead::alone(shared, question, request, call).await
+}
+
+/// What the origin answers the leader of this fill; not for ever.
+async fn wait(shared: &Shared, fill: &Arc<Fill>) -> Verdict {
+    let patience = shared.config.follower_wait;
+    let verdict = tokio::time::timeout(patience, Awaiting::new(Arc::clone(fill))).await;
+    verdict.unwrap_or_else(|_elapsed| {
+        fill.give_up();
+        let cause = format!("whoever asked first has had no response head for {patience:?}");
+        Verdict::Failed(Trouble::NoResponse(OriginFailure::new(FailureKind::TimedOut, cause)))
+    })
+}
+
+/// Why the origin is to answer the request as it is, although the cache handles such requests: it wants only a part or
+/// has a condition, and fetching the whole for it would be in vain or cost too much.
+fn passes_on(shared: &Shared, question: &Question, request: &Parts) -> Option<Bypass> {
+    if question.stored.is_some() || !validation::is_conditional(&request.headers) {
+        return None;
+    }
+    if shared.passes(&question.key) {
+        return Some(Bypass::HitForPass);
+    }
+    let far = |field: &http::HeaderValue| range::begins_beyond(field.as_bytes(), shared.config.object_limit());
+    request.headers.get(RANGE).is_some_and(far).then_some(Bypass::Range)
 }
 
 impl Question {
@@ -246,11 +281,11 @@ fn revalidate(shared: &Arc<Shared>, question: Question, request: &Parts, call: O
 fn stale_on_error(
     shared: &Shared,
     request: &Parts,
-    question: &Question,
+    stored: Option<&Arc<Entry>>,
     status: Option<StatusCode>,
     now: SystemTime,
 ) -> Option<Response<Body>> {
-    let entry = question.stored.as_ref()?;
+    let entry = stored?;
     let allowed = entry.head.sendable_on_error(now, &shared.config.rules);
     allowed.then(|| reply::stale_if_error(shared, request, entry, status, now))
 }
@@ -259,4 +294,57 @@ fn stale_on_error(
 fn tagged(mut response: Response<Body>, outcome: Outcome) -> Response<Body> {
     response.extensions_mut().insert(outcome);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Request};
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+    use crate::Config;
+
+    const URI: &str = "http://example.com/a";
+
+    fn request() -> Parts {
+        Request::get(URI).body(()).unwrap().into_parts().0
+    }
+
+    fn lead(cache: &Cache) -> lead::Guard {
+        let key = Key::of_request(&request()).unwrap();
+        let Entered::Lead(fill) = cache.shared.flights.enter(&key, &HeaderMap::new(), &[]) else { panic!("no leader") };
+        lead::Guard::new(&cache.shared, fill)
+    }
+
+    async fn quiet() {
+        for _ in 0..64 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_finds_the_answer_stored_does_not_fail_its_followers() {
+        let cache = Cache::new(Config::default());
+        let first = lead(&cache);
+        let follower = tokio::spawn({
+            let cache = cache.clone();
+            async move { fetch(&cache, request(), async |_| panic!("the origin must not be asked")).await }
+        });
+        quiet().await;
+        // The last leader that the follower waits for.
+        cache.shared.flights.leave(first.fill());
+        let second = lead(&cache);
+        drop(first);
+        quiet().await;
+        let mut authorized = request();
+        authorized.headers.insert(AUTHORIZATION, "x".parse().unwrap());
+        let stored = fetch(&cache, authorized, async |_| {
+            let body = Full::from("stored").map_err(|never| match never {}).boxed_unsync();
+            Ok(Response::builder().header("cache-control", "public, max-age=60").body(body).unwrap())
+        });
+        stored.await.unwrap().into_body().collect().await.unwrap();
+        drop(second);
+        let answer = follower.await.unwrap().unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "stored");
+    }
 }

@@ -12,7 +12,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
 
 use crate::body::OriginBody;
-use crate::entry::{Entry, Head};
+use crate::entry::{Entry, Head, StoredBody};
 use crate::failure::OriginFailure;
 use crate::flights::Ledger;
 use crate::key::Key;
@@ -24,8 +24,9 @@ pub(crate) use reader::Reader;
 
 /// One origin request and the body it brings: written by one task, read by any number of [`Reader`]s on any runtime.
 ///
-/// Chunks stay until the last reader is gone; the [`Ledger`] counts them for as long. A body that grows too large is
-/// [detached](Fill::detach): the leader takes the rest of it as it comes, followers ask the origin themselves.
+/// Chunks stay until the body is whole, and readers go on from the copy that was made to store it; or until the last
+/// reader has left. The [`Ledger`] counts them for as long. A body that grows too large is [detached](Fill::detach): the
+/// leader takes the rest of it as it comes, followers ask the origin themselves.
 pub(crate) struct Fill {
     key: Key,
     /// The leader's request, to tell who may wait for its answer before there is one; `None` when nobody may.
@@ -60,8 +61,8 @@ enum Stage {
     Settled(Verdict),
     /// Chunks arrive.
     Arriving(Arc<Head>),
-    /// All chunks are there.
-    Complete(Arc<Head>),
+    /// All bytes are there, in blocks.
+    Complete(Arc<Head>, StoredBody),
     /// Too large: the rest is for the leader alone.
     Detached { rest: Option<OriginBody> },
     /// The body broke off.
@@ -77,8 +78,26 @@ pub(crate) enum Verdict {
     Confirmed(Arc<Entry>),
     /// The answer is the leader's alone.
     Unshared,
-    /// The origin gave no answer, or this error.
-    Failed { failure: Option<OriginFailure>, status: Option<StatusCode> },
+    /// There is nothing to share.
+    Failed(Trouble),
+}
+
+/// Why an answer is none.
+#[derive(Clone)]
+pub(crate) enum Trouble {
+    /// The origin gave none.
+    NoResponse(OriginFailure),
+    /// The origin said that it is in trouble.
+    Status(StatusCode),
+}
+
+impl Trouble {
+    pub(crate) fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::NoResponse(_) => None,
+            Self::Status(status) => Some(*status),
+        }
+    }
 }
 
 /// What a chunk costs besides its bytes, so that tiny chunks can't take more memory than the ledger shows.
@@ -118,7 +137,7 @@ impl Fill {
         match &self.lock().stage {
             Stage::Asking => vary.iter().all(|name| vary::normalised(leaders, name) == vary::normalised(request, name)),
             Stage::Arriving(head) => head.answers(key, request),
-            Stage::Settled(_) | Stage::Complete(_) | Stage::Detached { .. } | Stage::Aborted(_) => false,
+            Stage::Settled(_) | Stage::Complete(..) | Stage::Detached { .. } | Stage::Aborted(_) => false,
         }
     }
 
@@ -167,23 +186,28 @@ impl Fill {
         self.lock().chunks.clone()
     }
 
-    /// The body is whole.
-    pub(crate) fn complete(&self) {
+    /// The body is whole: readers go on from this copy of it, and the chunks are given back.
+    pub(crate) fn complete(&self, body: StoredBody) {
+        let mut chunks = Vec::new();
         self.change(|state| {
             if let Stage::Arriving(head) = &state.stage {
-                state.stage = Stage::Complete(Arc::clone(head));
+                state.stage = Stage::Complete(Arc::clone(head), body);
+                chunks = std::mem::take(&mut state.chunks);
+                self.ledger.bytes.fetch_sub(std::mem::take(&mut state.charged), Ordering::Relaxed);
             }
         });
+        // Outside the lock: there may be many.
+        drop(chunks);
     }
 
     /// The body broke off: readers get an error, never a clean end. Before there was a head, the request failed.
     pub(crate) fn abort(&self, failure: OriginFailure) {
         self.change(|state| match &state.stage {
             Stage::Asking => {
-                state.stage = Stage::Settled(Verdict::Failed { failure: Some(failure), status: None });
+                state.stage = Stage::Settled(Verdict::Failed(Trouble::NoResponse(failure)));
             }
             Stage::Arriving(_) => state.stage = Stage::Aborted(failure),
-            Stage::Settled(_) | Stage::Complete(_) | Stage::Detached { .. } | Stage::Aborted(_) => {}
+            Stage::Settled(_) | Stage::Complete(..) | Stage::Detached { .. } | Stage::Aborted(_) => {}
         });
     }
 
@@ -267,9 +291,9 @@ impl Future for Awaiting {
                 return Poll::Pending;
             }
             Stage::Settled(verdict) => verdict.clone(),
-            Stage::Arriving(head) | Stage::Complete(head) => Verdict::Arriving(Arc::clone(head)),
+            Stage::Arriving(head) | Stage::Complete(head, _) => Verdict::Arriving(Arc::clone(head)),
             Stage::Detached { .. } => Verdict::Unshared,
-            Stage::Aborted(failure) => Verdict::Failed { failure: Some(failure.clone()), status: None },
+            Stage::Aborted(failure) => Verdict::Failed(Trouble::NoResponse(failure.clone())),
         })
     }
 }

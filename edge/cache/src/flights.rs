@@ -33,7 +33,7 @@ const SHARDS: usize = 16;
 
 /// What [`Flights::enter`] decided.
 pub(crate) enum Entered {
-    /// Nobody asks for this: ask, others will follow. Ends with [`Flights::leave`].
+    /// Nobody asks for this: ask, others will follow. Ends with [`Flights::end`].
     Lead(Arc<Fill>),
     /// Somebody asks for this already.
     Follow(Arc<Fill>),
@@ -71,22 +71,26 @@ impl Flights {
         Some(fill)
     }
 
+    /// The fill is over: it makes room for another. Once for each that was started.
+    pub(crate) fn end(&self, fill: &Arc<Fill>) {
+        self.leave(fill);
+        self.ledger.fills.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Nobody joins this fill any more. Without effect on one that is not here.
     pub(crate) fn leave(&self, fill: &Arc<Fill>) {
         let mut shard = self.shard(fill.key().uri());
         let Slot::Occupied(mut slot) = shard.entry(Arc::clone(fill.key().shared_uri())) else { return };
-        let before = slot.get().len();
         slot.get_mut().retain(|other| !Arc::ptr_eq(other, fill));
-        self.ledger.fills.fetch_sub(before - slot.get().len(), Ordering::Relaxed);
         if slot.get().is_empty() {
             slot.remove();
         }
     }
 
-    /// Whatever is arriving for this URI goes to those who wait for it, and is not stored.
+    /// Whatever is arriving for this URI goes to those who wait for it, and is not stored. It counts until it ends:
+    /// otherwise invalidating again and again would start fills without bound.
     pub(crate) fn revoke(&self, uri: &str) {
         let fills = self.shard(uri).remove(uri).unwrap_or_default();
-        self.ledger.fills.fetch_sub(fills.len(), Ordering::Relaxed);
         fills.iter().for_each(|fill| fill.revoke());
     }
 

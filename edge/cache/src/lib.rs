@@ -54,6 +54,6 @@ pub use cache::Cache;
 pub use clock::{Clock, SystemClock};
 pub use config::Config;
 pub use failure::{FailureKind, OriginFailure};
-pub use fetch::fetch;
+pub use fetch::{CarriesBody, fetch};
 pub use key::Key;
 pub use outcome::{Bypass, Outcome};

@@ -53,7 +53,7 @@ impl Outcome {
 pub enum Bypass {
     /// Only GET and HEAD are looked up (RFC 9111 section 2).
     Method,
-    /// The request has a body: what the answer depends on is not in the key.
+    /// The request has a body, or [`CarriesBody`](crate::CarriesBody): what the answer depends on is not in the key.
     RequestBody,
     /// No host, neither in the URI nor in `Host`: there is no key.
     NoHost,
@@ -65,6 +65,9 @@ pub enum Bypass {
     Overload,
     /// The last answer could not be shared, and this request wants a part or has a condition: the origin answers it.
     HitForPass,
+    /// Nothing stored, and the request wants a part that lies or may lie beyond what would be stored: getting all that is
+    /// before it could cost the origin far more than the client gets.
+    Range,
 }
 
 impl Bypass {
@@ -78,6 +81,7 @@ impl Bypass {
             Self::Head => "head",
             Self::Overload => "overload",
             Self::HitForPass => "hit-for-pass",
+            Self::Range => "range",
         }
     }
 }

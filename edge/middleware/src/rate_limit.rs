@@ -4,7 +4,7 @@
 //! `limit` requests of one key. Fixed windows allow twice that across their border, and a token bucket as well; so
 //! this one counts in a window that slides by sixteenths of the period. A new key has the whole limit at once.
 //!
-//! A [`Throttle`] has no keys: it paces one activity, such as the refreshes of one key set.
+//! A [`Throttle`] has no keys: it paces one activity, such as the log lines of one function.
 
 mod fields;
 mod store;
@@ -42,6 +42,8 @@ pub struct Decision {
     pub period: Duration,
     /// Requests left right now.
     pub remaining: u32,
+    /// Time until more of the limit is available than now; `None` when nothing is used.
+    pub more_in: Option<Duration>,
     /// Time until the whole limit is available again, if no request comes.
     pub reset: Duration,
     /// Time until a request will be allowed: zero when one would be now.

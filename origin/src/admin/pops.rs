@@ -19,7 +19,7 @@ pub(super) struct Seen {
 impl Seen {
     /// Remembers what a PoP reports.
     pub(super) fn note(&self, report: PopReport, now_ms: u64) -> Result<(), Problem> {
-        let PopReport { pop: name, generation, applied_at_ms, mut failed } = report;
+        let PopReport { pop: name, generation, applied_at_ms, mut failed, store: _ } = report;
         let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if !(1..=MAX_POP_NAME).contains(&name.len()) || !name.bytes().all(fits) {
             return Err(Problem::bad_request("a PoP's name is 1 to 63 letters, digits, '-', '_' or '.'"));

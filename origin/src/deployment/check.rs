@@ -10,8 +10,14 @@ use crate::store::{Attributes, MAX_OBJECT_BYTES};
 /// Most problems reported; more do not help anybody.
 const MAX_PROBLEMS: usize = 20;
 
+/// Most routes of a function, and longest of them in bytes: they are in the manifest, which every PoP has.
+const MAX_ROUTES: usize = 100;
+const MAX_ROUTE_BYTES: usize = 1024;
+
 const SYMMETRIC: [&str; 3] = ["HS256", "HS384", "HS512"];
-const ASYMMETRIC: [&str; 9] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+/// `Ed25519` (RFC 9864) is the newer name of `EdDSA` with that curve.
+const ASYMMETRIC: [&str; 10] =
+    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "Ed25519"];
 
 /// Checks a bundle and the message that comes with it.
 pub(super) fn bundle(bundle: &Bundle, message: Option<&str>) -> Result<(), Vec<String>> {
@@ -38,6 +44,9 @@ fn check_asset(path: &str, asset: &Asset) -> Option<String> {
     let Some(Ok(key)) = path.strip_prefix('/').map(Key::parse) else {
         return problem("the path must begin with '/' and have no empty, '.' or '..' segment");
     };
+    if path.contains('\\') {
+        return problem("the path must have no '\\': no request could name it");
+    }
     if asset.size > MAX_OBJECT_BYTES {
         return problem("it is too large");
     }
@@ -48,6 +57,12 @@ fn check_asset(path: &str, asset: &Asset) -> Option<String> {
 fn check_config(config: &FunctionConfig, problems: &mut Vec<String>) {
     if !config.compatibility_date.is_empty() && !is_date(&config.compatibility_date) {
         problems.push(format!("compatibility date {:?}: write YYYY-MM-DD", config.compatibility_date));
+    }
+    if config.routes.len() > MAX_ROUTES {
+        problems.push(format!("there are {} routes, the limit is {MAX_ROUTES}: use patterns", config.routes.len()));
+    }
+    for route in config.routes.iter().filter(|route| route.to_string().len() > MAX_ROUTE_BYTES) {
+        problems.push(format!("route {:.80}...: it is longer than {MAX_ROUTE_BYTES} bytes", route.to_string()));
     }
     let mut routes = HashSet::new();
     for route in config.routes.iter().filter(|route| !routes.insert(*route)) {

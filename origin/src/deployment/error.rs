@@ -72,6 +72,16 @@ pub enum DeployError {
         /// The limit.
         limit: usize,
     },
+    /// The manifest could not be read again.
+    #[error(
+        "the manifest would have {size} bytes, the limit is {limit}; use fewer or shorter routes, or delete a function"
+    )]
+    ManifestTooLarge {
+        /// Its length in bytes.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// Others changed the manifest again and again.
     #[error("the manifest keeps changing; try again")]
     Contended,
@@ -81,6 +91,13 @@ pub enum DeployError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl DeployError {
+    /// Whether what is stored is at fault, so that trying again helps nobody.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::Bundle(_) | Self::Store(StoreError::Corrupt { .. } | StoreError::NotFound { .. }))
+    }
 }
 
 /// What another function has already.

@@ -19,6 +19,10 @@ const FORMAT: u32 = 1;
 /// What is live. A PoP that has it can answer every request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// Which store it is of: random, given to it when it is first written, empty before. Generations of two stores do not
+    /// follow each other, so a PoP that finds another store must take the manifest whatever its generation.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub store: String,
     /// Grows by one with each change; 0 before the first.
     pub generation: u64,
     /// The live version of each function.
@@ -65,6 +69,13 @@ impl Stored {
         match stored.format {
             FORMAT => Ok(stored),
             other => Err(DeployError::Manifest(format!("it has format {other}, this release reads format {FORMAT}"))),
+        }
+    }
+
+    /// Gives the manifest its identity, where it has none.
+    pub(super) fn identify(&mut self, id: impl FnOnce() -> String) {
+        if self.manifest.store.is_empty() {
+            self.manifest.store = id();
         }
     }
 
@@ -186,7 +197,10 @@ mod tests {
     fn what_is_written_is_read_back_and_other_formats_are_named() {
         let mut stored = Stored::default();
         stored.deploy(&name(), deployment(1)).unwrap();
-        assert_eq!(Stored::decode(&stored.encode()).unwrap(), stored);
+        assert_eq!(Stored::decode(&stored.encode()).unwrap(), stored, "also one from before there were identities");
+        stored.identify(|| "first".to_owned());
+        stored.identify(|| "second".to_owned());
+        assert_eq!(Stored::decode(&stored.encode()).unwrap().manifest.store, "first");
         let newer = String::from_utf8(stored.encode()).unwrap().replace("\"format\":1", "\"format\":2");
         assert!(Stored::decode(newer.as_bytes()).unwrap_err().to_string().contains("format 2"));
         assert!(Stored::decode(b"{").is_err());

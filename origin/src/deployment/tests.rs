@@ -141,9 +141,10 @@ async fn an_unsound_bundle_is_refused_with_every_reason() {
         .unwrap(),
     ];
     bad.assets.insert("/../x".to_owned(), asset(b"x"));
+    bad.assets.insert("/a\\b".to_owned(), asset(b"x"));
     let (bytes, version) = bad.encode();
     let error = deployments.publish(bytes.into(), &version, None, 1).await.unwrap_err().to_string();
-    for says in ["twice", "YYYY-MM-DD", "at least 1", "weight", "issuer", "HS256", "'..'", "on env twice"] {
+    for says in ["twice", "YYYY-MM-DD", "at least 1", "weight", "issuer", "HS256", "'..'", "'\\'", "on env twice"] {
         assert!(error.contains(says), "{says}: {error}");
     }
 }
@@ -248,4 +249,168 @@ async fn a_corrupt_bundle_takes_only_its_own_assets_away() {
     store.put(&damaged, whole.into(), PutMode::Overwrite, Attributes::default()).await.unwrap();
     follower.refresh().await.unwrap();
     assert!(follower.live().asset("/one").is_some(), "restored without a restart");
+}
+
+#[tokio::test]
+async fn a_manifest_that_could_not_be_read_again_is_not_written() {
+    let deployments = Deployments::new(memory());
+    // As full as it can be: functions with as many and as long routes as are allowed.
+    let mut full = Stored::default();
+    let add = |full: &mut Stored, n: usize| {
+        let routes = (10..100).map(|r| format!("*/{n}/{r}/{}", "x".repeat(1000)).parse().unwrap()).collect();
+        let deployment = Deployment { version: Digest::of(b"?"), size: 1, routes, deployed_at_ms: 1 };
+        full.deploy(&name(&format!("f{n}")), deployment).unwrap();
+    };
+    add(&mut full, 100);
+    let each = full.encode().len();
+    (101..100 + MAX_MANIFEST_BYTES / each).for_each(|n| add(&mut full, n));
+    assert!(deployments.swap(&mut full, None).await.unwrap());
+    let long = format!("*/{}", "y".repeat(1000));
+    let routes: Vec<String> = (0..100).map(|n| format!("{long}/{n}")).collect();
+    let routes: Vec<&str> = routes.iter().map(String::as_str).collect();
+    let version = publish(&deployments, &bundle("hello", "1", &routes), 1).await;
+    let error = deployments.deploy(&name("hello"), &version, 1).await.unwrap_err();
+    assert!(matches!(error, DeployError::ManifestTooLarge { size, limit } if size > limit), "{error}");
+    assert_eq!(deployments.manifest().await.unwrap().0, full.manifest, "the last good one is there");
+    for n in 101..103 {
+        deployments.delete(&name(&format!("f{n}"))).await.unwrap();
+    }
+    deployments.deploy(&name("hello"), &version, 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn too_many_or_too_long_routes_are_refused() {
+    let deployments = Deployments::new(memory());
+    let many: Vec<String> = (0..101).map(|n| format!("*/{n}")).collect();
+    let long = format!("*/{}", "x".repeat(1024));
+    for (routes, says) in [
+        (many.iter().map(String::as_str).collect::<Vec<_>>(), "there are 101 routes, the limit is 100"),
+        (vec![long.as_str()], "longer than 1024 bytes"),
+    ] {
+        let (bytes, version) = bundle("hello", "1", &routes).encode();
+        let error = deployments.publish(bytes.into(), &version, None, 1).await.unwrap_err().to_string();
+        assert!(error.contains(says) && error.len() < 200, "{error}");
+    }
+}
+
+/// A store whose next put of the manifest is applied and then said not to be, as a retry after a lost answer is.
+#[derive(Debug)]
+struct Forgetful {
+    store: Memory,
+    forgets: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Forgetful {
+    async fn get(&self, key: &Key, range: Option<std::ops::Range<u64>>) -> Result<crate::store::Object, StoreError> {
+        self.store.get(key, range).await
+    }
+
+    async fn head(&self, key: &Key) -> Result<(crate::store::Meta, Attributes), StoreError> {
+        self.store.head(key).await
+    }
+
+    async fn put(
+        &self,
+        key: &Key,
+        body: Body,
+        mode: PutMode,
+        attributes: Attributes,
+    ) -> Result<crate::store::Written, StoreError> {
+        let written = self.store.put(key, body, mode, attributes).await?;
+        let forgets = key.as_str() == "manifest" && self.forgets.swap(false, std::sync::atomic::Ordering::SeqCst);
+        if forgets { Err(StoreError::Precondition { key: key.clone() }) } else { Ok(written) }
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        self.store.delete(key).await
+    }
+
+    async fn list(&self, folder: &Key, after: Option<&Key>, limit: usize) -> Result<crate::store::Page, StoreError> {
+        self.store.list(folder, after, limit).await
+    }
+}
+
+#[tokio::test]
+async fn a_rollback_whose_put_was_applied_but_answered_with_a_conflict_goes_back_one_version_only() {
+    let store = Forgetful { store: Memory::new(Arc::new(SystemTime::now)), forgets: false.into() };
+    let store = Arc::new(store);
+    let deployments = Deployments::new(store.clone());
+    let hello = name("hello");
+    let mut versions = Vec::new();
+    for n in 0..3 {
+        let version = publish(&deployments, &bundle("hello", &n.to_string(), &[]), n).await;
+        deployments.deploy(&hello, &version, n).await.unwrap();
+        versions.push(version);
+    }
+    store.forgets.store(true, std::sync::atomic::Ordering::SeqCst);
+    let outcome = deployments.rollback(&hello, None, 9).await.unwrap();
+    let expected = Outcome { generation: 4, version: versions[1], previous: Some(versions[2]), changed: true };
+    assert_eq!(outcome, expected);
+    assert_eq!(deployments.manifest().await.unwrap().0.functions[&hello].version, versions[1]);
+}
+
+#[tokio::test]
+async fn a_damaged_bundle_does_not_keep_another_function_from_being_deployed() {
+    let store = memory();
+    put_blob(&*store, b"x").await;
+    let with_asset = |function: &str| {
+        let assets = BTreeMap::from([(format!("/{function}"), asset(b"x"))]);
+        Bundle { assets, ..bundle(function, "1", &[]) }
+    };
+    let before = Deployments::new(store.clone());
+    let damaged = publish(&before, &with_asset("damaged"), 1).await;
+    before.deploy(&name("damaged"), &damaged, 1).await.unwrap();
+    store.put(&bundle_key(&damaged), b"?".to_vec().into(), PutMode::Overwrite, Attributes::default()).await.unwrap();
+    let deployments = Deployments::new(store.clone());
+    let sound = publish(&deployments, &with_asset("sound"), 1).await;
+    assert_eq!(deployments.deploy(&name("sound"), &sound, 1).await.unwrap().generation, 2);
+}
+
+#[tokio::test]
+async fn a_damaged_record_hides_only_its_own_version_and_is_repaired_by_publishing_again() {
+    let deployments = Deployments::new(memory());
+    let hello = name("hello");
+    let one = publish(&deployments, &bundle("hello", "1", &[]), 1).await;
+    let two = publish(&deployments, &bundle("hello", "2", &[]), 2).await;
+    let record = fixed(&format!("functions/hello/versions/{one}"));
+    let damage = async || {
+        let body = b"{".to_vec().into();
+        deployments.store.put(&record, body, PutMode::Overwrite, Attributes::default()).await.unwrap();
+    };
+    let listed = async || deployments.versions(&hello).await.unwrap().iter().map(|v| v.version).collect::<Vec<_>>();
+    damage().await;
+    assert_eq!(listed().await, [two]);
+    publish(&deployments, &bundle("hello", "1", &[]), 3).await;
+    assert_eq!(listed().await, [one, two]);
+    // Enough versions that old ones are removed: the damaged record is no reason to refuse new ones.
+    damage().await;
+    for n in 3..=version::MAX_VERSIONS as u64 + 60 {
+        publish(&deployments, &bundle("hello", &n.to_string(), &[]), n).await;
+    }
+    assert!(listed().await.len() > version::MAX_VERSIONS / 2);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_set_back_what_was_deployed_when() {
+    let deployments = Deployments::new(memory());
+    let hello = name("hello");
+    for (source, now_ms, expected) in [("1", 5_000, 5_000), ("2", 1_000, 5_001), ("3", 9_000, 9_000)] {
+        let version = publish(&deployments, &bundle("hello", source, &[]), now_ms).await;
+        deployments.deploy(&hello, &version, now_ms).await.unwrap();
+        let live = deployments.manifest().await.unwrap().0.functions[&hello].deployed_at_ms;
+        assert_eq!(live, expected, "{source}");
+    }
+    deployments.rollback(&hello, None, 2_000).await.unwrap();
+    assert_eq!(deployments.manifest().await.unwrap().0.functions[&hello].deployed_at_ms, 9_001);
+}
+
+#[tokio::test]
+async fn ed25519_is_accepted_as_the_newer_name_of_eddsa() {
+    let deployments = Deployments::new(memory());
+    let mut verifying = bundle("hello", "1", &[]);
+    let binding = r#"{"name":"J","issuers":["i"],"audiences":["a"],"jwks_url":"https://i.test/","jwks_algorithms":["Ed25519"],
+        "keys":[{"algorithm":"Ed25519","material":{"pem":"x"}}]}"#;
+    verifying.config.jwt = vec![serde_json::from_str(binding).unwrap()];
+    publish(&deployments, &verifying, 1).await;
 }

@@ -53,7 +53,13 @@ impl Deployments {
         let key = record_key(name, &version.version);
         let json = serde_json::to_vec(&version).map_err(|e| DeployError::Manifest(e.to_string()))?;
         match self.store.put(&key, json.into(), PutMode::Create, Attributes::default()).await {
-            Ok(_) => self.prune(name).await.map(|()| version),
+            Ok(_) => {
+                // The version is published; that an old one is still there is no reason to say it was not.
+                if let Err(error) = self.prune(name).await {
+                    tracing::warn!(function = %name, %error, "old versions are not removed yet");
+                }
+                Ok(version)
+            }
             Err(StoreError::AlreadyExists { .. }) => match self.read_record(&key).await {
                 Err(DeployError::Store(StoreError::Corrupt { .. })) => {
                     let json = serde_json::to_vec(&version).map_err(|e| DeployError::Manifest(e.to_string()))?;
@@ -84,8 +90,16 @@ impl Deployments {
 
     async fn records(&self, name: &FunctionName) -> Result<Vec<Version>, DeployError> {
         let keys = self.record_keys(name).await?;
-        let reads = stream::iter(keys).map(async |key| self.read_record(&key).await);
-        let mut versions: Vec<Version> = reads.buffer_unordered(REQUESTS_AT_ONCE).try_collect().await?;
+        let reads = stream::iter(keys).map(async |key| match self.read_record(&key).await {
+            // One damaged record must not hide the others; publishing the version again repairs it.
+            Err(error) if error.is_damage() => {
+                tracing::error!(function = %name, %error, "the record of a version is skipped");
+                Ok(None)
+            }
+            read => read.map(Some),
+        });
+        let read: Vec<Option<Version>> = reads.buffer_unordered(REQUESTS_AT_ONCE).try_collect().await?;
+        let mut versions: Vec<Version> = read.into_iter().flatten().collect();
         versions.sort_by_key(|v| (std::cmp::Reverse(v.created_at_ms), v.version));
         Ok(versions)
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
@@ -28,6 +29,8 @@ pub(super) struct Line {
     begun: Instant,
     status: u16,
     bytes: u64,
+    /// Bytes that the head promises.
+    promised: Option<u64>,
     /// Whether the response was given up before its end.
     cut: bool,
 }
@@ -46,6 +49,7 @@ impl Line {
             begun: Instant::now(),
             status: 0,
             bytes: 0,
+            promised: None,
             cut: true,
         }
     }
@@ -53,6 +57,7 @@ impl Line {
     /// Hands the line to the response's body, which ends it.
     pub(super) fn follow(mut self, response: Response<ResponseBody>) -> Response<ResponseBody> {
         self.status = response.status().as_u16();
+        self.promised = header(response.headers(), CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
         self.cut = !response.body().is_end_stream();
         response.map(|body| Followed { body, line: self }.boxed_unsync())
     }
@@ -94,7 +99,8 @@ impl Body for Followed {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.line.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.line.cut = !self.body.is_end_stream();
+                // hyper asks for nothing more once all that was promised is there.
+                self.line.cut = !self.body.is_end_stream() && self.line.promised != Some(self.line.bytes);
             }
             Poll::Ready(Some(Err(error))) => {
                 let Line { path, request_id, .. } = &self.line;

@@ -14,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::patient::Patient;
 use super::respond::ResponseBody;
+use crate::patient::Patient;
 
 /// Connections at once; more wait in the system's queue.
 const MAX_CONNECTIONS: usize = 8192;
@@ -97,12 +97,45 @@ where
 fn protocol() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
+    // No pings: their answers are bytes, and would keep a connection that nobody uses.
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEAD_BYTES as u32)
-        .keep_alive_interval(HEAD_TIMEOUT)
-        .keep_alive_timeout(HEAD_TIMEOUT);
+        .max_header_list_size(MAX_HEAD_BYTES as u32);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::server::respond;
+
+    /// A frame's length, type, flags and stream (RFC 9113, section 4.1), without a payload.
+    fn frame(kind: u8, flags: u8) -> [u8; 9] {
+        [0, 0, 0, kind, flags, 0, 0, 0, 0]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http2_connection_without_a_request_is_not_kept_alive_by_our_own_pings() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (_drain, draining) = watch::channel(false);
+        tokio::spawn(serve(listener, draining, async |_| respond::status(http::StatusCode::OK)));
+        const SETTINGS: u8 = 4;
+        const PING: u8 = 6;
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        client.write_all(&[frame(SETTINGS, 0), frame(SETTINGS, 1)].concat()).await.unwrap();
+        let mut kinds = Vec::new();
+        let mut head = [0; 9];
+        while client.read_exact(&mut head).await.is_ok() {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            client.read_exact(&mut payload).await.unwrap();
+            kinds.push(head[3]);
+        }
+        assert!(kinds.contains(&SETTINGS) && !kinds.contains(&PING), "{kinds:?}");
+    }
 }

@@ -105,6 +105,7 @@ impl From<DeployError> for Problem {
             DeployError::NotDeployed { .. } => (StatusCode::NOT_FOUND, "deploy/not-deployed"),
             DeployError::NothingBefore { .. } => (StatusCode::CONFLICT, "deploy/nothing-before"),
             DeployError::TooManyFunctions { .. } => (StatusCode::CONFLICT, "deploy/too-many-functions"),
+            DeployError::ManifestTooLarge { .. } => (StatusCode::CONFLICT, "deploy/manifest-too-large"),
             DeployError::Contended => return Self::unavailable("deploy/contended", error),
             DeployError::Manifest(_) => return Self::internal("store/manifest", error),
             DeployError::Store(_) => {

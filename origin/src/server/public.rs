@@ -43,6 +43,8 @@ pub(super) struct Public {
 struct Representation {
     key: Key,
     size: u64,
+    /// The store's entity tag of the bytes.
+    stored_as: String,
     validators: Validators,
     content_type: String,
     cache_control: String,
@@ -89,7 +91,11 @@ impl Public {
         Some(Representation {
             key: blob_key(&asset.digest),
             size: asset.size,
-            validators: Validators { etag: asset.digest.to_string(), modified: found.modified },
+            stored_as: asset.digest.to_string(),
+            validators: Validators {
+                etag: tag(&asset.digest.to_string(), &asset.content_type),
+                modified: found.modified,
+            },
             content_type: asset.content_type.clone(),
             cache_control: asset.cache_control.clone(),
             digest: Some(asset.digest),
@@ -216,7 +222,7 @@ async fn open(store: &dyn ObjectStore, found: &Representation, range: Option<Ran
             let why = format!("it has {} bytes, the bundle says {}", object.meta.size, found.size);
             Err(Problem::internal("store/corrupt", StoreError::corrupt(&found.key, why)))
         }
-        None if object.meta.etag != found.validators.etag || object.range != wanted => {
+        None if object.meta.etag != found.stored_as || object.range != wanted => {
             Err(Problem::internal(REPLACED, "the object was replaced"))
         }
         _ => Ok(object),
@@ -231,14 +237,26 @@ fn needs_look(request: &Request<Incoming>) -> bool {
 
 fn of_user(meta: Meta, attributes: Attributes) -> Representation {
     let guessed = || mime_guess::from_path(meta.key.name()).first_or_octet_stream().to_string();
+    let content_type = attributes.content_type.unwrap_or_else(guessed);
     Representation {
-        content_type: attributes.content_type.unwrap_or_else(guessed),
+        validators: Validators { etag: tag(&meta.etag, &content_type), modified: meta.modified },
+        content_type,
         cache_control: attributes.cache_control.unwrap_or_else(|| DEFAULT_CACHE_CONTROL.to_owned()),
         size: meta.size,
-        validators: Validators { etag: meta.etag, modified: meta.modified },
+        stored_as: meta.etag,
         key: meta.key,
         digest: None,
     }
+}
+
+/// The entity tag of bytes that are served as this type. The type is part of it (RFC 9110, section 8.8.1): who has the same
+/// bytes as another type must not be told that nothing has changed. A tag that no field can carry gives none.
+fn tag(bytes: &str, content_type: &str) -> String {
+    let fits = |b: u8| b.is_ascii_graphic() && b != b'"';
+    if bytes.is_empty() || !bytes.bytes().all(fits) {
+        return String::new();
+    }
+    format!("{bytes}-{:08x}", crc32c::crc32c(content_type.as_bytes()))
 }
 
 impl Representation {
@@ -284,7 +302,9 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// A URL path without its percent-encoding. An encoded `/` would change which object is meant, so it names none.
+/// A URL path without its percent-encoding. A PoP guards a path by how it is written, so here no other way of writing it
+/// leads to the same object: what need not be escaped must not be (RFC 3986, sections 6.2.2.2 and 6.2.2.3). An encoded `/`
+/// would change which object is meant, so it names none.
 pub(crate) fn decode(path: &str) -> Result<String, Problem> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.bytes();
@@ -296,9 +316,23 @@ pub(crate) fn decode(path: &str) -> Result<String, Problem> {
         let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
         match (digit(rest.next()), digit(rest.next())) {
             (Some(2), Some(15)) => return Err(Problem::not_found()),
-            (Some(high), Some(low)) => bytes.push((high * 16 + low) as u8),
+            (Some(high), Some(low)) => {
+                let byte = (high * 16 + low) as u8;
+                if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+                    let message = format!("the path has '%{byte:02X}' for '{}'; write it as it is", char::from(byte));
+                    return Err(Problem::bad_request(message));
+                }
+                bytes.push(byte);
+            }
             _ => return Err(Problem::bad_request("the path has a '%' that is not followed by two hexadecimal digits")),
         }
     }
-    String::from_utf8(bytes).map_err(|_| Problem::bad_request("the path is not UTF-8"))
+    let path = String::from_utf8(bytes).map_err(|_| Problem::bad_request("the path is not UTF-8"))?;
+    if path.contains('\\') {
+        return Err(Problem::bad_request("the path has a '\\'; folders are separated by '/'"));
+    }
+    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err(Problem::bad_request("the path has a '.' or '..' segment; write the path that it leads to"));
+    }
+    Ok(path)
 }

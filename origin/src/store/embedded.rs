@@ -69,7 +69,7 @@ impl Embedded {
     /// When the folder cannot be created or written, or holds something that is not a store of this format.
     pub fn open(path: impl Into<PathBuf>, clock: Clock) -> io::Result<Self> {
         let path = path.into();
-        fs::create_dir_all(&path)?;
+        create_folder(&path)?;
         claim(&path)?;
         for folder in ["objects", "tmp", "locks"] {
             fs::create_dir_all(path.join(folder))?;
@@ -258,11 +258,11 @@ impl Root {
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
                 Err(e) => return Err(e),
             };
-            let tmp = Tmp { path: Some(path) };
-            file.lock()?;
+            let tmp = Tmp { path: Some(path), file };
+            tmp.file.lock()?;
             // Another process may have opened the store between the creation and the lock, and removed the file.
             if tmp.path().try_exists()? {
-                return Ok(Writer::new(key, file, tmp));
+                return Ok(Writer::new(key, tmp));
             }
         }
     }
@@ -337,6 +337,8 @@ impl Root {
 #[derive(Debug)]
 struct Tmp {
     path: Option<PathBuf>,
+    /// Locked until the end, also of the renaming: an `open` in between would take the file for a dead writer's.
+    file: File,
 }
 
 impl Tmp {
@@ -358,6 +360,15 @@ impl Drop for Tmp {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Creates a folder and those above it, and makes the entries of all that are new durable.
+fn create_folder(path: &Path) -> io::Result<()> {
+    let missing = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+    let above: Vec<PathBuf> =
+        missing.filter_map(|folder| folder.parent()).map(|above| Path::new(".").join(above)).collect();
+    fs::create_dir_all(path)?;
+    above.iter().try_for_each(|folder| sync_folder(folder))
 }
 
 /// Checks or writes the file `FORMAT`.

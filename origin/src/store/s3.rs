@@ -274,12 +274,18 @@ fn theirs(attributes: Attributes) -> object_store::Attributes {
     content_type.into_iter().chain(cache_control).collect()
 }
 
+/// An entity tag as the server gave it: [`unquoted`] has changed only strong ones.
 fn quoted(etag: &str) -> String {
-    format!("\"{etag}\"")
+    if etag.starts_with("W/\"") { etag.to_owned() } else { format!("\"{etag}\"") }
 }
 
+/// A strong entity tag without its quotes; anything else as it came, so that it goes back into `If-Match` unchanged.
 fn unquoted(etag: Option<String>) -> String {
-    etag.unwrap_or_default().trim_matches('"').to_owned()
+    let etag = etag.unwrap_or_default();
+    match etag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inner) => inner.to_owned(),
+        None => etag,
+    }
 }
 
 fn failed(key: &Key, error: object_store::Error) -> StoreError {

@@ -32,9 +32,11 @@ async fn what_stands_in_the_way_of_a_start_is_named() {
     assert!(error.contains(&address.to_string()) && error.contains("--listen"), "{error}");
     let error = start_error(Config { admin: address, ..config(StoreConfig::Memory) }).await.to_string();
     assert!(error.contains(&address.to_string()) && error.contains("--admin"), "{error}");
-    for token in ["", "a b", "ä"] {
+    let long = "x".repeat(origin::server::MAX_TOKEN_BYTES + 1);
+    for token in ["", "a b", "ä", &long] {
         let error = start_error(Config { token: token.to_owned(), ..config(StoreConfig::Memory) }).await;
         assert!(matches!(error, StartError::Token { .. }), "{error}");
+        assert!(error.to_string().contains("4096") && error.to_string().ends_with("--token-file"), "{error}");
     }
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("something"), b"else").expect("a file");

@@ -12,7 +12,7 @@ use crate::harness::{Origin, START_MS, name};
 const LONG: Duration = Duration::from_secs(30);
 
 fn report(pop: &str, generation: u64) -> PopReport {
-    PopReport { pop: pop.to_owned(), generation, applied_at_ms: 7, failed: BTreeMap::new() }
+    PopReport { pop: pop.to_owned(), generation, applied_at_ms: 7, ..PopReport::default() }
 }
 
 #[tokio::test]
@@ -90,4 +90,23 @@ async fn a_drain_ends_waiting_polls_at_once() {
     }
     origin.stop().await;
     assert_eq!(waiting.await.unwrap().unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_pop_of_another_store_gets_the_manifest_though_the_generation_is_the_same() {
+    let (one, two) = (Origin::start().await, Origin::start().await);
+    one.deploy("hello", &[]).await;
+    two.deploy("other", &[]).await;
+    let had = one.control.manifest().await.unwrap();
+    assert_eq!((had.generation, had.store.len()), (1, 32));
+    let told = PopReport { store: had.store.clone(), ..report("lhr", had.generation) };
+    assert_eq!(one.control.poll(&told, Duration::ZERO).await.unwrap(), None);
+    let manifest = two.control.poll(&told, LONG).await.unwrap().expect("a manifest");
+    assert!(manifest.functions.contains_key(&name("other")) && manifest.store != had.store);
+    let told = PopReport { store: manifest.store, ..report("lhr", manifest.generation) };
+    assert_eq!(two.control.poll(&told, Duration::ZERO).await.unwrap(), None, "it converges");
+    one.deploy("hello", &[("/a", b"a")]).await;
+    assert_eq!(one.control.manifest().await.unwrap().store, had.store, "given once");
+    one.stop().await;
+    two.stop().await;
 }

@@ -35,6 +35,16 @@ pub(super) fn wanted(field: &[u8], length: u64) -> Wanted {
     }
 }
 
+/// Whether a `Range` field asks for one part that begins at `limit` or behind it, or may: where a suffix (`bytes=-5`)
+/// begins depends on the length, which nobody knows yet.
+pub(crate) fn begins_beyond(field: &[u8], limit: u64) -> bool {
+    match wanted(field, u64::MAX) {
+        Wanted::Range { start, .. } => start >= limit,
+        Wanted::Unsatisfiable => true,
+        Wanted::Whole => false,
+    }
+}
+
 fn within(start: u64, end: u64, length: u64) -> Wanted {
     let end = end.min(length);
     if start < end { Wanted::Range { start, end } } else { Wanted::Unsatisfiable }
@@ -79,6 +89,26 @@ mod tests {
         }
         assert_eq!(wanted(b"bytes=0-", 0), Wanted::Unsatisfiable);
         assert_eq!(wanted(b"bytes=-5", 0), Wanted::Unsatisfiable);
+    }
+
+    #[test]
+    fn a_range_that_begins_beyond_what_is_stored_is_recognised() {
+        for (field, expect) in [
+            ("bytes=0-", false),
+            ("bytes=9-", false),
+            ("bytes=0-99999", false),
+            ("bytes=10-", true),
+            ("bytes=10-10", true),
+            ("bytes=99999999999999999999999-", true),
+            ("bytes=-1", true),
+            ("bytes=-99999999999999999999999", false),
+            ("bytes=-0", true),
+            ("bytes=0-1,10-", false),
+            ("lines=10-", false),
+            ("bytes=x", false),
+        ] {
+            assert_eq!(begins_beyond(field.as_bytes(), 10), expect, "{field}");
+        }
     }
 
     proptest! {

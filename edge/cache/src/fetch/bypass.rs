@@ -5,16 +5,16 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{Method, Response, StatusCode, response};
 
-use super::{OriginCall, reply, tagged};
+use super::{OriginCall, reply, stale_on_error, tagged};
 use crate::answer::Part;
 use crate::answer::status::{self, Fwd, Member};
-use crate::body::Body;
+use crate::body::{Body, OriginBody};
 use crate::cache::Shared;
 use crate::entry::Entry;
 use crate::failure::OriginFailure;
 use crate::key::Key;
 use crate::outcome::{Bypass, Outcome};
-use crate::policy::{Exchange, invalidation, storing, validation};
+use crate::policy::{Exchange, invalidation, reuse, storing, validation};
 use crate::store::Found;
 
 /// Passes a request on. A successful unsafe one invalidates (RFC 9111 section 4.4); a HEAD one brings a stored GET
@@ -27,7 +27,13 @@ pub(super) async fn pass(
     key: Option<Key>,
 ) -> Result<Response<Body>, OriginFailure> {
     let requested = shared.now();
-    let response = call(request.clone()).await?;
+    let result = call(request.clone()).await;
+    if let (Bypass::Head, Some(key)) = (reason, &key)
+        && let Some(response) = stale_head(shared, key, &request, &result)
+    {
+        return Ok(response);
+    }
+    let response = result?;
     let (mut head, body) = response.into_parts();
     if let Some(key) = &key {
         if invalidation::is_unsafe(&request.method) && invalidation::succeeded(head.status) {
@@ -49,6 +55,22 @@ pub(super) async fn pass(
     // An upgraded connection, and whatever else the caller's client attached, is the caller's.
     *response.extensions_mut() = head.extensions;
     Ok(tagged(response, Outcome::Bypass(reason)))
+}
+
+/// The head of a stale stored response where the origin failed and it may be sent, as for GET (RFC 5861 section 4).
+fn stale_head(
+    shared: &Shared,
+    key: &Key,
+    request: &Parts,
+    result: &Result<Response<OriginBody>, OriginFailure>,
+) -> Option<Response<Body>> {
+    let status = match result {
+        Ok(response) if !reuse::is_error(response.status()) => return None,
+        Ok(response) => Some(response.status()),
+        Err(_) => None,
+    };
+    let Found::Entry(entry) = shared.store.lookup(key, &request.headers) else { return None };
+    stale_on_error(shared, request, Some(&entry), status, shared.now())
 }
 
 fn invalidate(shared: &Shared, key: &Key, response: &response::Parts) {

@@ -15,7 +15,7 @@ use crate::body::{Body, BoxError, OriginBody};
 use crate::cache::Shared;
 use crate::entry::{Entry, Head, StoredBody};
 use crate::failure::{FailureKind, OriginFailure};
-use crate::fill::{Fill, Reader, Verdict};
+use crate::fill::{Fill, Reader, Trouble, Verdict};
 use crate::outcome::Bypass;
 use crate::policy::{Exchange, NotStored, reuse, validation};
 
@@ -29,12 +29,17 @@ impl Guard {
     pub(super) fn new(shared: &Arc<Shared>, fill: Arc<Fill>) -> Self {
         Self { shared: Arc::clone(shared), fill }
     }
+
+    #[cfg(test)]
+    pub(super) fn fill(&self) -> &Arc<Fill> {
+        &self.fill
+    }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         // Out of the flights first: who wakes up must not find it there again.
-        self.shared.flights.leave(&self.fill);
+        self.shared.flights.end(&self.fill);
         self.fill.abort(OriginFailure::new(FailureKind::Abandoned, "the task that asked the origin was dropped"));
     }
 }
@@ -111,7 +116,9 @@ pub(super) fn respond(
         Settlement::Excused { stored, status } => {
             Ok(reply::stale_if_error(shared, request, &stored, Some(status), now))
         }
-        Settlement::Failed(failure) => stale_on_error(shared, request, question, None, now).ok_or(failure),
+        Settlement::Failed(failure) => {
+            stale_on_error(shared, request, question.stored.as_ref(), None, now).ok_or(failure)
+        }
     }
 }
 
@@ -134,7 +141,7 @@ async fn consult(
     let response = match result {
         Ok(response) => response,
         Err(failure) => {
-            end(guard, Verdict::Failed { failure: Some(failure.clone()), status: None });
+            end(guard, Verdict::Failed(Trouble::NoResponse(failure.clone())));
             return (Settlement::Failed(failure), None);
         }
     };
@@ -146,7 +153,7 @@ async fn consult(
             && stored.head.sendable_on_error(exchange.received, &shared.config.rules);
         if excused {
             let status = response.status();
-            end(guard, Verdict::Failed { failure: None, status: Some(status) });
+            end(guard, Verdict::Failed(Trouble::Status(status)));
             return (Settlement::Excused { stored: Arc::clone(stored), status }, None);
         }
     }
@@ -196,11 +203,16 @@ fn share(guard: &Guard, head: Head, response: Response<OriginBody>) -> (Settleme
 
 /// The answer is the leader's alone. What it stands in the place of goes, unless the reason lies in the request.
 fn refuse(guard: &Guard, question: &Question, response: &Response<OriginBody>, reason: NotStored) {
-    // An error says nothing about the resource: what is stored stays, and requests go on being collapsed.
-    let says_nothing =
-        reason.is_of_request() || reason == NotStored::Invalidated || response.status().is_server_error();
-    if !says_nothing {
-        guard.shared.note_unshared(&question.key, response.headers());
+    // An error says nothing about the resource: what is stored stays, and requests go on being collapsed. An origin in
+    // trouble is the last one to send all who wait to.
+    if response.status().is_server_error() {
+        return end(guard, Verdict::Failed(Trouble::Status(response.status())));
+    }
+    if !reason.is_of_request() && reason != NotStored::Invalidated {
+        match reason {
+            NotStored::TooLarge => guard.shared.note_too_large(&question.key, response.headers()),
+            _ => guard.shared.note_unshared(&question.key, response.headers()),
+        }
         if let Some(stored) = &question.stored {
             guard.shared.store.remove(stored);
         }
@@ -221,7 +233,7 @@ fn confirm(
         shared.store.remove(stored);
         let cause = "the origin answered 304 for a representation that it was not asked about";
         let failure = OriginFailure::new(FailureKind::Corrupt, cause);
-        end(guard, Verdict::Failed { failure: Some(failure.clone()), status: None });
+        end(guard, Verdict::Failed(Trouble::NoResponse(failure.clone())));
         return Settlement::Failed(failure);
     }
     let (head, kept) = stored.head.freshen(request, response.headers(), exchange, &shared.config.rules);
@@ -293,7 +305,7 @@ impl Arriving {
             if too_large || shared.ledger.bytes.load(Ordering::Relaxed) > shared.config.fill_capacity_bytes {
                 shared.flights.leave(fill);
                 if too_large {
-                    shared.note_unshared(fill.key(), &head.headers);
+                    shared.note_too_large(fill.key(), &head.headers);
                 }
                 return fill.detach(body);
             }
@@ -301,9 +313,10 @@ impl Arriving {
         if head.length.is_some_and(|promised| received != promised) {
             return fail(&guard, wrong_length(received, &head));
         }
-        store(&guard, &head).await;
+        let body = StoredBody::copy(&fill.chunks()).await;
+        store(&guard, &head, body.clone());
         shared.flights.leave(fill);
-        fill.complete();
+        fill.complete(body);
     }
 }
 
@@ -335,9 +348,8 @@ fn fail(guard: &Guard, failure: OriginFailure) {
 }
 
 /// Stores what arrived, unless it was invalidated meanwhile.
-async fn store(guard: &Guard, head: &Head) {
+fn store(guard: &Guard, head: &Head, body: StoredBody) {
     let Guard { shared, fill } = guard;
-    let body = StoredBody::copy(&fill.chunks()).await;
     if fill.is_revoked() {
         return;
     }

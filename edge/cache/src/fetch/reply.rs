@@ -97,6 +97,14 @@ pub(super) fn confirmed_for_others(
     tagged(stored(shared, request, entry, now, member), Outcome::Collapsed)
 }
 
+/// The status that another client's request got from an origin in trouble; its body was that client's.
+pub(super) fn erred_for_others(shared: &Shared, status: StatusCode, fwd: Fwd) -> Response<Body> {
+    let mut headers = HeaderMap::new();
+    let member = Member { fwd: Some(fwd), fwd_status: Some(status), collapsed: true, ..Member::default() };
+    status::append(&mut headers, &shared.identity, member);
+    tagged(build(status, headers, Body::empty()), Outcome::Collapsed)
+}
+
 /// The answer to another client's request, while it arrives.
 pub(super) fn follow(
     shared: &Shared,

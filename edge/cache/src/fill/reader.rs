@@ -12,16 +12,15 @@ use http_body::Body as HttpBody;
 
 use super::{Fill, Leader, Seat, Stage};
 use crate::body::{BoxError, OriginBody};
-use crate::entry::Head;
+use crate::entry::{Head, StoredBody};
 use crate::failure::OriginFailure;
 use crate::policy::{storing, validation};
 
 /// Reads the body of a fill from its start, as fast as it arrives.
 pub(crate) struct Reader {
-    seat: Seat,
     head: Arc<Head>,
     role: Role,
-    next: usize,
+    /// Bytes given so far.
     position: u64,
     tail: Tail,
 }
@@ -35,9 +34,12 @@ enum Role {
     Follower(Option<Resume>),
 }
 
-/// Where the bytes behind the shared chunks come from.
+/// Where the next bytes come from. Only [`Tail::Shared`] holds on to the fill, and so to its chunks.
 enum Tail {
-    Shared,
+    /// The chunk of this number.
+    Shared(Seat, usize),
+    /// The whole body.
+    Stored(StoredBody),
     Asking(Asked),
     /// The origin's body, of which so many bytes were already sent.
     Direct {
@@ -72,7 +74,7 @@ impl Reader {
     }
 
     fn new(fill: Arc<Fill>, head: Arc<Head>, role: Role) -> Self {
-        Self { seat: Seat::take(fill), head, role, next: 0, position: 0, tail: Tail::Shared }
+        Self { head, role, position: 0, tail: Tail::Shared(Seat::take(fill), 0) }
     }
 
     /// Bytes still to come, where the length is known.
@@ -85,7 +87,25 @@ impl Reader {
         loop {
             let step = match &mut self.tail {
                 Tail::Ended => return Poll::Ready(None),
-                Tail::Shared => ready!(self.poll_shared(cx)),
+                Tail::Shared(seat, next) => match ready!(seat.poll(*next, &self.role, cx)) {
+                    Step::Chunk(chunk) => {
+                        *next += 1;
+                        Ok(Some(chunk))
+                    }
+                    Step::Whole(body) => {
+                        self.tail = Tail::Stored(body);
+                        Ok(None)
+                    }
+                    Step::Detached(rest) => self.leave(rest),
+                    Step::Broken(broken) => Err(broken.into()),
+                },
+                Tail::Stored(body) => {
+                    let rest = body.from(self.position);
+                    if rest.is_empty() {
+                        self.tail = Tail::Ended;
+                    }
+                    Ok(Some(rest))
+                }
                 Tail::Asking(asked) => {
                     let response = ready!(asked.as_mut().poll(cx));
                     response.map_err(BoxError::from).and_then(|response| self.resume_with(response))
@@ -120,35 +140,14 @@ impl Reader {
         }
     }
 
-    /// The next shared chunk; `None` when the tail has changed.
-    fn poll_shared(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BoxError>> {
-        let mut state = self.seat.fill.lock();
-        if let Some(chunk) = state.chunks.get(self.next) {
-            self.next += 1;
-            return Poll::Ready(Ok(Some(chunk.clone())));
+    /// Goes on by other means than the shared chunks.
+    fn leave(&mut self, rest: Option<OriginBody>) -> Result<Option<Bytes>, BoxError> {
+        self.tail = match &mut self.role {
+            Role::Leader => rest.map(|body| Tail::Direct { body, skip: 0 }),
+            Role::Follower(resume) => resume.take().map(|resume| Tail::Asking(resume())),
         }
-        match &mut state.stage {
-            Stage::Asking | Stage::Arriving(_) => {
-                let old = state.sleepers.insert(self.seat.number, cx.waker().clone());
-                drop(state);
-                drop(old);
-                Poll::Pending
-            }
-            Stage::Complete(_) => {
-                self.tail = Tail::Ended;
-                Poll::Ready(Ok(None))
-            }
-            Stage::Aborted(failure) => Poll::Ready(Err(Broken::Aborted(failure.clone()).into())),
-            Stage::Settled(_) => Poll::Ready(Err(Broken::CannotResume.into())),
-            Stage::Detached { rest } => {
-                self.tail = match &mut self.role {
-                    Role::Leader => rest.take().map(|body| Tail::Direct { body, skip: 0 }),
-                    Role::Follower(resume) => resume.take().map(|resume| Tail::Asking(resume())),
-                }
-                .ok_or(Broken::CannotResume)?;
-                Poll::Ready(Ok(None))
-            }
-        }
+        .ok_or(Broken::CannotResume)?;
+        Ok(None)
     }
 
     /// Goes on with the answer to a request of its own, if it is provably the same representation.
@@ -166,6 +165,36 @@ impl Reader {
     }
 }
 
+/// What comes next out of a fill.
+enum Step {
+    Chunk(Bytes),
+    Whole(StoredBody),
+    /// The chunks end here; the rest is for the leader.
+    Detached(Option<OriginBody>),
+    Broken(Broken),
+}
+
+impl Seat {
+    fn poll(&self, next: usize, role: &Role, cx: &mut Context<'_>) -> Poll<Step> {
+        let mut state = self.fill.lock();
+        if let Some(chunk) = state.chunks.get(next) {
+            return Poll::Ready(Step::Chunk(chunk.clone()));
+        }
+        Poll::Ready(match &mut state.stage {
+            Stage::Asking | Stage::Arriving(_) => {
+                let old = state.sleepers.insert(self.number, cx.waker().clone());
+                drop(state);
+                drop(old);
+                return Poll::Pending;
+            }
+            Stage::Complete(_, body) => Step::Whole(body.clone()),
+            Stage::Aborted(failure) => Step::Broken(Broken::Aborted(failure.clone())),
+            Stage::Settled(_) => Step::Broken(Broken::CannotResume),
+            Stage::Detached { rest } => Step::Detached(if matches!(role, Role::Leader) { rest.take() } else { None }),
+        })
+    }
+}
+
 /// Whether two heads promise the same bytes: equal strong tags, or, without tags, equal modification times.
 fn same_bytes(a: &HeaderMap, b: &HeaderMap) -> bool {
     match (a.get(ETAG), b.get(ETAG)) {
@@ -177,11 +206,9 @@ fn same_bytes(a: &HeaderMap, b: &HeaderMap) -> bool {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if !matches!(self.role, Role::Leader) {
-            return;
-        }
+        let (Role::Leader, Tail::Shared(seat, _)) = (&self.role, &self.tail) else { return };
         let rest = {
-            let mut state = self.seat.fill.lock();
+            let mut state = seat.fill.lock();
             state.leader = Leader::Gone;
             match &mut state.stage {
                 Stage::Detached { rest } => rest.take(),

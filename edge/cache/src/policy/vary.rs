@@ -42,21 +42,25 @@ pub fn matches(selectors: &[Selector], request: &HeaderMap) -> bool {
 
 /// The value of a request field in a form that is equal where section 4.1 allows to treat values as equal: lines
 /// combined, whitespace around commas gone; and for the negotiation fields, whose semantics are known: lower case, in
-/// order of preference, weights in one spelling.
+/// order of preference, weights in one spelling. Languages of the same weight keep their order: many take the first for
+/// the preferred one (RFC 9110 section 12.5.4).
 pub fn normalised(request: &HeaderMap, name: &HeaderName) -> Option<Box<[u8]>> {
     if !request.contains_key(name) {
         return None;
     }
     let members = list::members(request, name);
     if [ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE].contains(name) {
-        return Some(negotiated(members));
+        return Some(negotiated(members, *name == ACCEPT_LANGUAGE));
     }
     Some(members.collect::<Vec<_>>().join(&b","[..]).into())
 }
 
-fn negotiated<'a>(members: impl Iterator<Item = &'a [u8]>) -> Box<[u8]> {
+fn negotiated<'a>(members: impl Iterator<Item = &'a [u8]>, ordered: bool) -> Box<[u8]> {
     let mut ranges: Vec<_> = members.map(weighted).collect();
-    ranges.sort_by(|(a, a_weight), (b, b_weight)| b_weight.cmp(a_weight).then_with(|| a.cmp(b)));
+    if !ordered {
+        ranges.sort();
+    }
+    ranges.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
     ranges.dedup();
     let mut value = Vec::new();
     for (range, weight) in ranges {
@@ -155,9 +159,17 @@ mod tests {
         assert!(same("accept-encoding", "gzip, br", "br,GZIP"));
         assert!(same("accept-encoding", "gzip;q=1.0, br;q=0.5", "br; q=0.50, gzip"));
         assert!(same("accept-language", "en-GB, de;q=0.8", "EN-gb,de;q=0.8"));
+        assert!(same("accept-language", "de;q=0.8, en-GB", "en-GB, de;q=0.8"));
         assert!(!same("accept-encoding", "gzip, br;q=0", "gzip, br"));
         assert!(!same("accept-encoding", "gzip;q=0.5, br", "gzip, br;q=0.5"));
         assert!(!same("accept-encoding", "gzip;q=2", "gzip"), "a malformed weight is not 1");
+    }
+
+    #[test]
+    fn languages_of_the_same_weight_keep_their_order() {
+        assert!(!same("accept-language", "de, en", "en, de"));
+        assert!(!same("accept-language", "fr, de;q=0.5, en;q=0.5", "fr, en;q=0.5, de;q=0.5"));
+        assert!(same("accept", "text/html, text/plain", "text/plain, text/html"));
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cache::{Config, Outcome};
+use cache::{Bypass, Config, Outcome};
 use futures::channel::oneshot;
 use futures::future::join_all;
 use http_body_util::BodyExt;
@@ -368,4 +368,87 @@ fn a_worker_that_stops_in_the_middle_leaves_an_error_to_its_followers_and_nothin
     drop(leader.join().unwrap());
     assert_eq!(world.cache.fills(), 0);
     assert_eq!(world.cache.fill_bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_origin_is_asked_once_however_many_wait() {
+    let world = World::new();
+    let (origin, leader) = start(&world, get(URI));
+    quiet().await;
+    let (_origins, clients): (Vec<_>, Vec<_>) = (0..100).map(|_| start(&world, get(URI))).unzip();
+    // Just within the 30 s that a PoP gives an origin.
+    tokio::time::sleep(std::time::Duration::from_secs(29)).await;
+    assert_eq!(world.asked(), 1);
+    assert!(origin.send(Reply::fresh("late").send()).is_ok());
+    assert_eq!(leader.await.unwrap().unwrap().text(), "late");
+    for client in clients {
+        assert_eq!(client.await.unwrap().unwrap().text(), "late");
+    }
+    assert_eq!(world.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_never_answers_is_asked_twice_however_many_wait() {
+    let world = World::new();
+    let (_origin, _leader) = start(&world, get(URI));
+    quiet().await;
+    let (_origins, clients): (Vec<_>, Vec<_>) = (0..100).map(|_| start(&world, get(URI))).unzip();
+    quiet().await;
+    tokio::time::sleep(3 * Config::default().follower_wait).await;
+    assert_eq!(world.asked(), 2);
+    let mut told = 0;
+    for client in clients.into_iter().filter(JoinHandle::is_finished) {
+        assert!(client.await.unwrap().unwrap_err().contains("origin-timed-out"));
+        told += 1;
+    }
+    assert_eq!(told, 99, "all but the second leader");
+}
+
+#[tokio::test]
+async fn an_origin_in_trouble_is_asked_twice_however_many_wait() {
+    let world = World::new();
+    let (origin, leader) = start(&world, get(URI));
+    quiet().await;
+    let (origins, clients): (Vec<_>, Vec<_>) = (0..100).map(|_| start(&world, get(URI))).unzip();
+    quiet().await;
+    let busy = || Reply::new(503, "secret of one client").with("set-cookie", "id=1").send();
+    assert!(origin.send(busy()).is_ok());
+    assert_eq!(leader.await.unwrap().unwrap().text(), "secret of one client");
+    quiet().await;
+    assert_eq!(world.asked(), 2, "one follower asks, the others wait for it");
+    for origin in origins {
+        let _ = origin.send(busy());
+    }
+    let mut shared = 0;
+    for client in clients {
+        let answer = client.await.unwrap().unwrap();
+        assert_eq!(answer.status, 503);
+        if answer.outcome == Outcome::Collapsed {
+            assert_eq!((answer.text(), answer.header("set-cookie")), ("", ""), "the status is all that is shared");
+            assert_eq!(answer.cache_status(), "lhr; fwd=uri-miss; fwd-status=503; collapsed");
+            shared += 1;
+        }
+    }
+    assert_eq!((world.asked(), shared), (2, 99));
+}
+
+#[tokio::test]
+async fn fills_are_bounded_also_while_their_uri_is_invalidated() {
+    let world = World::with(Config { max_fills: 2, ..Config::default() });
+    let key = cache::Key::of_uri(&URI.parse().unwrap()).unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        waiting.push(start(&world, get(URI)));
+        quiet().await;
+        world.cache.purge(&key);
+    }
+    assert_eq!(world.cache.fills(), 2, "purged, but still under way");
+    let passed = world.get(URI, Reply::fresh("x")).await;
+    assert_eq!(passed.outcome, Outcome::Bypass(Bypass::Overload));
+    for (origin, client) in waiting {
+        assert!(origin.send(Reply::fresh("y").send()).is_ok());
+        assert_eq!(client.await.unwrap().unwrap().text(), "y");
+    }
+    world.settled().await;
+    assert_eq!(world.get(URI, Reply::fresh("z")).await.outcome, Outcome::Miss);
 }

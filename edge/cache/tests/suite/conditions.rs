@@ -101,3 +101,31 @@ async fn after_an_answer_that_could_not_be_shared_ranges_go_to_the_origin_as_the
     world.ask(ranged(), huge()).await;
     assert_eq!(world.asked_with("range"), None, "the marker has an end");
 }
+
+#[tokio::test]
+async fn a_range_beyond_what_is_stored_never_makes_the_origin_send_what_is_before_it() {
+    let world = World::with(Config { max_object_bytes: 10, ..Config::default() });
+    for range in ["bytes=10-", "bytes=10-11", "bytes=-1"] {
+        let reply = Reply::new(206, "x").with("content-range", "bytes 99-99/100").with("cache-control", "max-age=60");
+        let part = world.ask(get_with(URI, &[("range", range)]), reply).await;
+        assert_eq!(world.asked_with("range").as_deref(), Some(range));
+        assert_eq!((part.status, part.outcome), (206, Outcome::Bypass(Bypass::Range)));
+        assert_eq!(part.cache_status(), "lhr; fwd=bypass; fwd-status=206; detail=range");
+    }
+    assert_eq!(world.get(URI, digits()).await.outcome, Outcome::Miss);
+    assert_eq!(world.ask(get_with(URI, &[("range", "bytes=-1")]), Reply::never()).await.text(), "9");
+}
+
+#[tokio::test]
+async fn that_an_object_is_too_large_is_remembered_for_its_ranges() {
+    let world = World::with(Config { max_object_bytes: 10, ..Config::default() });
+    let ranged = || get_with(URI, &[("range", "bytes=0-0")]);
+    let large = || Reply::fresh("0123456789ab").with("content-length", "12");
+    assert_eq!(world.ask(ranged(), large()).await.text(), "0");
+    world.pass(599);
+    let part = world.ask(ranged(), Reply::new(206, "0").with("content-range", "bytes 0-0/12")).await;
+    assert_eq!((world.asked_with("range").as_deref(), part.status), (Some("bytes=0-0"), 206));
+    world.pass(2);
+    world.ask(ranged(), large()).await;
+    assert_eq!(world.asked_with("range"), None, "the marker has an end");
+}

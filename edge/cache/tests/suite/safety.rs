@@ -1,7 +1,7 @@
 //! What must not be shared, and what must be forgotten.
 
 use cache::policy::{ClientControl, NotStored, Rules};
-use cache::{Bypass, Config, Outcome};
+use cache::{Bypass, CarriesBody, Config, Outcome};
 use http::Method;
 
 use crate::support::*;
@@ -94,6 +94,11 @@ async fn a_get_with_a_body_is_not_looked_up() {
         let answer = world.ask(get_with(URI, &[fat]), Reply::fresh("poison")).await;
         assert_eq!((answer.text(), answer.outcome), ("poison", Outcome::Bypass(Bypass::RequestBody)));
     }
+    // Who forwards the request has taken the fields of its framing away.
+    let mut marked = get(URI);
+    marked.extensions_mut().insert(CarriesBody);
+    let answer = world.ask(marked, Reply::fresh("poison")).await;
+    assert_eq!((answer.text(), answer.outcome), ("poison", Outcome::Bypass(Bypass::RequestBody)));
     assert_eq!(world.get(URI, Reply::never()).await.text(), "stored");
 }
 

@@ -111,3 +111,20 @@ async fn fresh_responses_are_served_with_the_origin_gone() {
     assert_eq!(read(served).await.outcome, Outcome::Hit);
     assert_eq!(world.asked(), 1);
 }
+
+#[tokio::test]
+async fn stale_if_error_stands_in_for_a_head_request_too() {
+    let world = World::new();
+    world.get(URI, reply("old", "max-age=10, stale-if-error=30")).await;
+    world.pass(20);
+    let head = || request(http::Method::HEAD, URI, &[]);
+    let failed = world.run(head(), |_| async { Err(unreachable()) }).await.unwrap();
+    let failed = read(failed).await;
+    assert_eq!((failed.status, failed.text(), failed.outcome), (200, "", Outcome::Stale));
+    assert_eq!((failed.header("etag"), failed.header("content-length")), ("\"1\"", "3"));
+    let errored = world.ask(head(), Reply::new(503, "")).await;
+    assert_eq!((errored.status, errored.outcome), (200, Outcome::Stale));
+    world.pass(30);
+    assert!(world.run(head(), |_| async { Err(unreachable()) }).await.is_err());
+    assert_eq!(world.ask(head(), Reply::new(503, "")).await.status, 503);
+}

@@ -174,20 +174,19 @@ pub fn is_public(address: IpAddr) -> bool {
             let special = matches!((a, b, c), (0 | 240.., ..) | (100, 64..=127, _) | (192, 0, 0) | (198, 18 | 19, _));
             !(special || v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_multicast())
         }
-        IpAddr::V6(v6) => {
-            let [a, b, c, .., high, low] = v6.segments();
-            let translated = (a, b) == (0x64, 0xff9b) || a == 0x2002;
-            let v4 =
-                if a == 0x2002 { u32::from(b) << 16 | u32::from(c) } else { u32::from(high) << 16 | u32::from(low) };
-            let embedded = !translated || is_public(IpAddr::V4(v4.into()));
-            embedded
-                && !(v6.is_loopback()
-                    || v6.is_unspecified()
-                    || v6.is_unique_local()
-                    || v6.is_unicast_link_local()
-                    || v6.is_multicast())
-        }
+        IpAddr::V6(v6) => match v6.segments() {
+            // NAT64 (RFC 6052), 6to4 (RFC 3056) and Teredo (RFC 4380, which inverts the client's address).
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => is_public(embedded(high, low)),
+            [0x2001, 0, .., high, low] => is_public(embedded(!high, !low)),
+            // Of all the rest only 2000::/3 is global unicast (RFC 4291, 2.4): that leaves out site-local fec0::/10,
+            // IPv4-compatible ::/96, and 64:ff9b:1::/48, behind which is somebody's own network (RFC 8215).
+            [first, ..] => first & 0xe000 == 0x2000,
+        },
     }
+}
+
+fn embedded(high: u16, low: u16) -> IpAddr {
+    IpAddr::V4((u32::from(high) << 16 | u32::from(low)).into())
 }
 
 #[cfg(test)]

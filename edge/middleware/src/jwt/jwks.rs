@@ -1,7 +1,6 @@
 //! A key set that is fetched and kept fresh (RFC 7517, 5).
 
 use std::fmt::Display;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,6 @@ use url::{Host, Url};
 
 use super::ConfigError;
 use super::key::{VerifyingKey, algorithm, fitting_algorithms, from_jwk, kid_of};
-use crate::rate_limit::Throttle;
 
 /// Largest body of a key set, in bytes.
 pub const MAX_JWKS_BYTES: usize = 256 << 10;
@@ -33,8 +31,8 @@ const TTL_BOUNDS: (Duration, Duration) = (Duration::from_secs(10), Duration::fro
 /// How long an expired set serves on while no other can be fetched, in seconds. Then nothing is trusted any more.
 const MAX_STALE: u64 = 24 * 3_600;
 
-/// Fetches are begun at most this often, whatever tokens come: unknown key ids must not make us a nuisance.
-const MIN_INTERVAL: Duration = Duration::from_secs(10);
+/// Fetches are begun at most this often, in seconds, whatever tokens come: unknown key ids must not make us a nuisance.
+const MIN_INTERVAL: u64 = 10;
 
 /// A fetch that takes longer has failed.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -158,9 +156,8 @@ pub(super) struct Jwks {
     url: String,
     algorithms: Vec<Algorithm>,
     current: ArcSwapOption<KeySet>,
-    /// Held while fetching.
-    fetching: Mutex<()>,
-    throttle: Throttle,
+    /// Held while fetching; when the last fetch began, in seconds after 1970.
+    last_fetch: Mutex<Option<u64>>,
 }
 
 /// Keys as they were fetched.
@@ -170,7 +167,17 @@ pub(super) struct KeySet {
     /// Counts the sets at this address, from 1.
     generation: u64,
     /// Seconds after 1970.
+    fetched_at: u64,
+    /// Likewise.
     fresh_until: u64,
+}
+
+impl KeySet {
+    /// Whether it should be fetched anew. A set from the future is as good as expired: since then the clock was set back,
+    /// and until it is there again a key that was withdrawn would be believed.
+    fn is_expired(&self, now: u64) -> bool {
+        now > self.fresh_until || now.saturating_add(MIN_INTERVAL) <= self.fetched_at
+    }
 }
 
 impl Jwks {
@@ -191,8 +198,7 @@ impl Jwks {
         if algorithms.is_empty() {
             return Err(ConfigError::JwksAlgorithms("name those that the keys of the set are for".to_owned()));
         }
-        let throttle = Throttle::new(MIN_INTERVAL, NonZeroU32::MIN);
-        Ok(Self { url, algorithms, current: ArcSwapOption::empty(), fetching: Mutex::new(()), throttle })
+        Ok(Self { url, algorithms, current: ArcSwapOption::empty(), last_fetch: Mutex::default() })
     }
 
     pub(super) fn algorithms(&self) -> &[Algorithm] {
@@ -207,7 +213,7 @@ impl Jwks {
     /// What to do about a token that a key of the set verified.
     pub(super) fn refresh_if_expired(&self, now: u64) -> Option<Refresh> {
         let set = self.current(now)?;
-        (now > set.fresh_until).then_some(Refresh { need: Need::Freshness, seen: set.generation })
+        set.is_expired(now).then_some(Refresh { need: Need::Freshness, seen: set.generation })
     }
 
     /// What to do about a token that no key verified: nothing if the set has a key of its name, and it is fresh.
@@ -227,17 +233,19 @@ impl Jwks {
         B: AsRef<[u8]>,
         E: Display,
     {
-        let _fetching = match (refresh.need, self.fetching.try_lock()) {
+        let mut last_fetch = match (refresh.need, self.last_fetch.try_lock()) {
             (_, Ok(guard)) => guard,
             (Need::Freshness, Err(_)) => return Ok(Refreshed::NotNeeded),
-            (Need::Keys, Err(_)) => self.fetching.lock().await,
+            (Need::Keys, Err(_)) => self.last_fetch.lock().await,
         };
         if self.generation() != refresh.seen {
             return Ok(Refreshed::NotNeeded);
         }
-        if !self.throttle.check(now.saturating_mul(1_000)) {
+        // The distance, and not the time since: a clock that was set back must not put fetches off until it is there again.
+        if last_fetch.is_some_and(|last| last.abs_diff(now) < MIN_INTERVAL) {
             return Ok(Refreshed::Throttled);
         }
+        *last_fetch = Some(now);
         let url = || self.url.clone();
         let document = tokio::time::timeout(FETCH_TIMEOUT, fetch(url())).await;
         let document = document.map_err(|_| JwksError::TimedOut { url: url() })?;
@@ -272,7 +280,8 @@ impl Jwks {
         let ttl = document.max_age.unwrap_or(DEFAULT_TTL).clamp(shortest, longest);
         let count = keys.len();
         let fresh_until = now.saturating_add(ttl.as_secs());
-        self.current.store(Some(Arc::new(KeySet { keys, generation: self.generation() + 1, fresh_until })));
+        let set = KeySet { keys, generation: self.generation() + 1, fetched_at: now, fresh_until };
+        self.current.store(Some(Arc::new(set)));
         Ok(Refreshed::Fetched { keys: count, skipped })
     }
 

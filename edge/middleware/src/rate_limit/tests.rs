@@ -128,9 +128,11 @@ fn the_header_fields_are_those_of_the_draft() {
     let fields = |now| headers(&limiter.check("a", now)).map(|(n, v)| format!("{n}: {v}")).collect::<Vec<_>>();
     let policy = r#"ratelimit-policy: "default";q=2;w=60"#;
     assert_eq!(fields(0), [policy, r#"ratelimit: "default";r=1;t=60"#]);
-    assert_eq!(fields(30_000), [policy, r#"ratelimit: "default";r=0;t=60"#]);
-    assert_eq!(fields(30_001), [policy, r#"ratelimit: "default";r=0;t=60"#, "retry-after: 30"]);
+    assert_eq!(fields(30_000), [policy, r#"ratelimit: "default";r=0;t=30"#]);
+    assert_eq!(fields(30_001), [policy, r#"ratelimit: "default";r=0;t=30"#, "retry-after: 30"]);
     assert_eq!(fields(59_999)[2], "retry-after: 1");
+    let nothing_used = headers(&Limiter::new(0, MINUTE, 1).check("a", 5)).map(|(_, v)| v).collect::<Vec<_>>();
+    assert_eq!(nothing_used[1..], [r#""default";r=0"#, "60"]);
 }
 
 #[test]
@@ -181,6 +183,9 @@ proptest! {
             }
             prop_assert!(decision.remaining <= limit - allowed.iter().filter(|&&t| t + period > now).count() as u32);
             prop_assert!(decision.reset.as_millis() as u64 <= period);
+            let more_in = decision.more_in.expect("something is used");
+            prop_assert!(more_in > Duration::ZERO && more_in <= decision.reset);
+            prop_assert!(decision.allowed || more_in <= decision.retry_after, "told to come back before there is more");
         }
         prop_assert!(most_in_any_window(&allowed, period) <= limit as usize);
         let rested = limiter.check("key", now + period);

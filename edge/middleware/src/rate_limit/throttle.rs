@@ -10,7 +10,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-/// Lets one activity happen at an even pace, with a burst: log lines of one function, refreshes of one key set.
+/// Lets one activity happen at an even pace, with a burst: log lines of one function, say.
 ///
 /// Built on governor's GCRA. Unlike a [`Limiter`](super::Limiter) it has no keys and may allow the burst again right
 /// across a window's border; it is for protecting what is behind it, not for a promise to a client.

@@ -91,6 +91,7 @@ impl Window {
             limit: pace.limit,
             period: Duration::from_millis(pace.period),
             remaining,
+            more_in: (after.used > 0).then(|| until(after.first_free)),
             reset: until(after.all_free),
             retry_after,
         }

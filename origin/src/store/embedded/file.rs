@@ -113,7 +113,6 @@ impl Reader {
 #[derive(Debug)]
 pub(super) struct Writer {
     key: Key,
-    file: File,
     tmp: Tmp,
     /// Room for the checksum, then the data of the block that is not full yet.
     block: Vec<u8>,
@@ -123,9 +122,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(key: &Key, file: File, tmp: Tmp) -> Self {
+    pub(super) fn new(key: &Key, tmp: Tmp) -> Self {
         let block = vec![0; CRC_BYTES as usize];
-        Self { key: key.clone(), file, tmp, block, index: 0, size: 0, hash: Sha256::new() }
+        Self { key: key.clone(), tmp, block, index: 0, size: 0, hash: Sha256::new() }
     }
 
     pub(super) fn write(&mut self, mut chunk: &[u8]) -> io::Result<()> {
@@ -154,15 +153,15 @@ impl Writer {
         let json = serde_json::to_vec(&Trailer { key, size, etag: etag.clone(), modified_ms, attributes })?;
         let length = (json.len() as u32).to_le_bytes();
         let crc = crc32c::crc32c_append(crc32c::crc32c(&json), &length).to_le_bytes();
-        self.file.write_all(&[&json[..], &length, &crc, MAGIC].concat())?;
-        self.file.sync_all()?;
+        self.tmp.file.write_all(&[&json[..], &length, &crc, MAGIC].concat())?;
+        self.tmp.file.sync_all()?;
         Ok((self.tmp, Meta { key: self.key, size, etag, modified: now }))
     }
 
     fn flush_block(&mut self) -> io::Result<()> {
         let crc = checksum(&self.key, self.index, &self.block[CRC_BYTES as usize..]);
         self.block[..CRC_BYTES as usize].copy_from_slice(&crc.to_le_bytes());
-        self.file.write_all(&self.block)?;
+        self.tmp.file.write_all(&self.block)?;
         self.block.truncate(CRC_BYTES as usize);
         self.index += 1;
         Ok(())

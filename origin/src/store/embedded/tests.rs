@@ -125,6 +125,24 @@ async fn opening_removes_what_dead_writers_left_and_spares_living_ones() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_finished_but_not_renamed_yet_is_spared_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let (tmp, _) = store.root.begin(&key("a")).unwrap().finish(SystemTime::now(), Attributes::default()).unwrap();
+    open(folder.path());
+    store.root.commit(&key("a"), tmp, &PutMode::Create).unwrap();
+    assert!(store.head(&key("a")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_store_may_lie_in_folders_that_are_not_there_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a/b/c");
+    put(&open(&path), "x", b"kept").await;
+    assert_eq!(read(&open(&path), "x", None).await.unwrap(), "kept");
+}
+
+#[tokio::test]
 async fn a_caller_that_goes_away_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

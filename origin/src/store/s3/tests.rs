@@ -140,3 +140,12 @@ async fn a_server_that_is_not_there_is_unavailable() {
     let error = S3::new(config).expect("a configuration").head(&Key::parse("a").expect("a key")).await;
     assert!(matches!(error, Err(StoreError::Unavailable { .. })), "{error:?}");
 }
+
+#[test]
+fn an_entity_tag_goes_back_as_it_came() {
+    for (etag, ours) in [("\"abc\"", "abc"), ("W/\"abc\"", "W/\"abc\""), ("\"\"", ""), ("\"abc-2\"", "abc-2")] {
+        assert_eq!(unquoted(Some(etag.to_owned())), ours);
+        assert_eq!(quoted(ours), etag);
+    }
+    assert_eq!(quoted(&unquoted(Some("abc".to_owned()))), "\"abc\"", "a server that forgets the quotes");
+}

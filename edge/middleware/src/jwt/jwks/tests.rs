@@ -161,6 +161,25 @@ async fn an_unknown_key_id_causes_a_fetch_but_not_one_for_each_request() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_back_neither_blocks_a_refresh_nor_keeps_a_set_fresh() {
+    const YEAR: u64 = 365 * 24 * 3_600;
+    let verifier = verifier(&["ES256"]);
+    let known = token("ES256", Some("k"));
+    let keys = || document(&[jwk("ES256", P256, "k")], Some(3_600));
+    serve(&verifier, &known, NOW, keys()).await.unwrap();
+    let (future, back) = (NOW + 500_000, NOW + 60);
+    serve(&verifier, &known, future, keys()).await.unwrap();
+    assert!(accepted(&verifier, &known, future - 9), "threads read the clock a moment apart");
+    assert_eq!(need(&verifier, &known, back).need, Need::Freshness);
+    assert!(verifier.verify(&known, back).is_ok());
+    assert!(matches!(serve(&verifier, &known, back, keys()).await, Ok(Refreshed::Fetched { .. })));
+    assert!(accepted(&verifier, &known, back));
+    let rotated = token("ES256", Some("new"));
+    assert_eq!(serve(&verifier, &rotated, back + 9, keys()).await, Ok(Refreshed::Throttled));
+    assert!(matches!(serve(&verifier, &rotated, back - YEAR, keys()).await, Ok(Refreshed::Fetched { .. })));
+}
+
+#[tokio::test]
 async fn a_withdrawn_key_is_gone_and_a_broken_set_is_not_believed() {
     let verifier = verifier(&["ES256"]);
     let known = token("ES256", Some("k"));

@@ -6,22 +6,27 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// A TCP connection whose reads and writes fail once neither has moved a byte for a while.
+/// A connection whose reads and writes fail with [`io::ErrorKind::TimedOut`] once neither has moved a byte for a while.
 ///
 /// hyper bounds the time for a request's head, but neither the time to the first byte of a connection, nor that of a
-/// body that stalls, nor that of a reader who never takes the response.
-pub(super) struct Patient {
-    stream: TcpStream,
+/// body that stalls, nor that of a reader who never takes the response. Put it around the accepted stream, below hyper:
+/// `TokioIo::new(Patient::new(stream, patience))`. The patience must be longer than the longest time for which a request
+/// may rightly wait in silence. Pings of HTTP/2 are bytes, so a server that sends them never loses patience.
+///
+/// Needs a Tokio runtime with time enabled.
+#[derive(Debug)]
+pub struct Patient<S> {
+    stream: S,
     patience: Duration,
     moved: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
-impl Patient {
-    pub(super) fn new(stream: TcpStream, patience: Duration) -> Self {
+impl<S> Patient<S> {
+    /// A connection over `stream` that ends after this time without a byte in either direction.
+    pub fn new(stream: S, patience: Duration) -> Self {
         let timer = Box::pin(tokio::time::sleep(patience));
         Self { stream, patience, moved: Instant::now(), timer }
     }
@@ -44,14 +49,14 @@ impl Patient {
     }
 }
 
-impl AsyncRead for Patient {
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         self.judge(cx, polled)
     }
 }
 
-impl AsyncWrite for Patient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.judge(cx, polled)
@@ -82,7 +87,7 @@ impl AsyncWrite for Patient {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
