@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use origin::client::Control;
+use origin::server::MAX_TOKEN_BYTES;
 
 use crate::fleet::{self, Fleet, FleetError};
 
@@ -15,9 +16,6 @@ const URL_VARIABLE: &str = "SKERRY_ADMIN_URL";
 
 /// Environment variable with the token itself.
 pub(crate) const TOKEN_VARIABLE: &str = "SKERRY_ADMIN_TOKEN";
-
-/// Longest token, in bytes.
-const MAX_TOKEN_BYTES: usize = 4096;
 
 /// Why there is no access to the admin API.
 #[derive(Debug, thiserror::Error)]

@@ -249,8 +249,8 @@ fn the_readme_lists_every_limit_as_the_table_has_it() {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
     for row in TABLE {
         let shown = |value: u64| match row.unit {
-            Unit::Bytes if value % (1 << 30) == 0 => format!("{}GiB", value >> 30),
-            Unit::Bytes if value % (1 << 20) == 0 => format!("{}MiB", value >> 20),
+            Unit::Bytes if value.is_multiple_of(1 << 30) => format!("{}GiB", value >> 30),
+            Unit::Bytes if value.is_multiple_of(1 << 20) => format!("{}MiB", value >> 20),
             Unit::Bytes => format!("{}KiB", value >> 10),
             Unit::Milliseconds | Unit::Count => value.to_string(),
         };

@@ -157,6 +157,9 @@ impl isolate::Capabilities for Request {
             head.headers.append(head::CDN_LOOP, cdn.clone());
         }
         head.headers.insert("x-request-id", self.request_id.clone());
+        if !http_body::Body::is_end_stream(&body) {
+            head.extensions.insert(cache::CarriesBody);
+        }
         async move {
             let uri = head.uri.clone();
             let own = uri.authority().is_some_and(|a| a.as_str().eq_ignore_ascii_case(&self.authority));

@@ -42,7 +42,7 @@ impl Follower {
         platform: isolate::Platform,
         watchdog: &Watchdog,
     ) -> Self {
-        let report = PopReport { pop: state.name.clone(), generation: 0, applied_at_ms: 0, failed: BTreeMap::new() };
+        let report = PopReport { pop: state.name.clone(), ..PopReport::default() };
         let trial = isolate::Worker::new(platform, watchdog, isolate::Config { ready: 1, residents: 1 });
         Self { state, control, shelf, trial, report, unkept: None }
     }
@@ -63,6 +63,7 @@ impl Follower {
         self.state.routes.store(Arc::new(Routes::new(manifest.generation, functions)));
         // With something missing, the generation is not reported as had, so that the first poll brings it all.
         self.report.generation = if sound { manifest.generation } else { 0 };
+        self.report.store = manifest.store;
         self.report.applied_at_ms = now_ms();
     }
 
@@ -133,6 +134,7 @@ impl Follower {
         let whole = failed.is_empty() && missing.is_empty();
         if missing.is_empty() {
             self.report = PopReport {
+                store: manifest.store.clone(),
                 generation: manifest.generation,
                 applied_at_ms: now_ms(),
                 failed,

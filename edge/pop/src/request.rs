@@ -178,6 +178,9 @@ async fn from_origin(
 ) -> Result<Response<ClientBody>, Fault> {
     head.uri = capabilities.url(&head).parse().map_err(|_| Fault::Target("it does not make a URL"))?;
     capabilities.complete(&mut head.headers);
+    if !body.is_end_stream() {
+        head.extensions.insert(cache::CarriesBody);
+    }
     let response = capabilities.ask(Target::Origin(&capabilities.function.assets), head, body).await?;
     Ok(response.map(|body| ClientBody(Box::pin(body))))
 }

@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use isolate::{Platform, Watchdog};
+use origin::patient::Patient;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -25,6 +26,9 @@ pub(crate) const HEAD_BYTES: usize = 64 << 10;
 const HEAD_FIELDS: usize = 100;
 /// Time for a request head to arrive, and for an idle connection to stay.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time without a byte in either direction, longer than the longest wall time of a function: a client that never reads,
+/// or sends half a body, is given up.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(330);
 const HTTP2_STREAMS: u32 = 256;
 /// Time for requests in flight to end once the PoP is being stopped.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -104,7 +108,7 @@ fn connect(
             let worker = Rc::clone(&worker);
             async move { Ok::<_, Infallible>(serve(&worker, peer.ip(), request).await) }
         });
-        let io = TokioIo::new(stream);
+        let io = TokioIo::new(Patient::new(stream, IDLE_TIMEOUT));
         let ended = match protocol {
             Ok(Ok(Protocol::Http1)) => graceful.watch(http1().serve_connection(io, service)).await,
             Ok(Ok(Protocol::Http2)) => graceful.watch(http2().serve_connection(io, service)).await,
@@ -152,12 +156,7 @@ fn http1() -> hyper::server::conn::http1::Builder {
 
 fn http2() -> hyper::server::conn::http2::Builder<Local> {
     let mut builder = hyper::server::conn::http2::Builder::new(Local);
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(HTTP2_STREAMS)
-        .max_header_list_size(HEAD_BYTES as u32)
-        .keep_alive_interval(HEAD_TIMEOUT)
-        .keep_alive_timeout(Duration::from_secs(10));
+    builder.timer(TokioTimer::new()).max_concurrent_streams(HTTP2_STREAMS).max_header_list_size(HEAD_BYTES as u32);
     builder
 }
 

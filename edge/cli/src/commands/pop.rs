@@ -83,7 +83,7 @@ impl Pop {
     /// # Errors
     /// When it cannot start.
     pub(crate) fn run(self) -> Result<(), Failure> {
-        super::start_log();
+        let _log = super::start_log();
         let input = if self.exit_with_parent { Input::Parent } else { Input::Ignored };
         let config = pop::Config {
             name: self.name,
