@@ -76,3 +76,18 @@ async fn many_clients_of_a_cold_object_cost_the_origin_one_request() {
     }
     assert_eq!(fleet.origin_requests().await, before + 1);
 }
+
+#[tokio::test]
+async fn whoever_has_received_an_object_finds_it_in_the_cache() {
+    let fleet = Fleet::with(&tests::Options { pops: "lhr=0", ..tests::Options::default() });
+    let pop = fleet.pop("lhr");
+    for name in ["logo.png", "index.html", "style.css"] {
+        let path = format!("/site/{name}");
+        for query in 0..20 {
+            let path = format!("{path}?{query}");
+            assert!(get(pop, &path, &[]).await.header("cache-status").contains("fwd=uri-miss"));
+            let again = get(pop, &path, &[]).await.header("cache-status").to_owned();
+            assert!(again.starts_with("lhr; hit"), "{path}: {again}");
+        }
+    }
+}

@@ -289,6 +289,8 @@ impl Arriving {
         let Self { head, mut body } = self;
         let (shared, fill) = (&guard.shared, &guard.fill);
         let mut received = 0;
+        // Held back until the response is stored: whoever has all of it finds it there when asking again.
+        let mut last = None;
         loop {
             match next_chunk(shared, &mut body).await {
                 Err(failure) => return fail(&guard, failure),
@@ -298,12 +300,17 @@ impl Arriving {
                     if head.length.is_some_and(|promised| received > promised) {
                         return fail(&guard, wrong_length(received, &head));
                     }
-                    fill.push(chunk);
+                    if head.length == Some(received) {
+                        last = Some(chunk);
+                    } else {
+                        fill.push(chunk);
+                    }
                 }
             }
             let too_large = received > shared.config.object_limit();
             if too_large || shared.ledger.bytes.load(Ordering::Relaxed) > shared.config.fill_capacity_bytes {
                 shared.flights.leave(fill);
+                last.into_iter().for_each(|chunk| fill.push(chunk));
                 if too_large {
                     shared.note_too_large(fill.key(), &head.headers);
                 }
@@ -313,7 +320,9 @@ impl Arriving {
         if head.length.is_some_and(|promised| received != promised) {
             return fail(&guard, wrong_length(received, &head));
         }
-        let body = StoredBody::copy(&fill.chunks()).await;
+        let mut chunks = fill.chunks();
+        chunks.extend(last);
+        let body = StoredBody::copy(&chunks).await;
         store(&guard, &head, body.clone());
         shared.flights.leave(fill);
         fill.complete(body);
