@@ -15,6 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::invocation::{Body, BoxError, Held, HeldBody, Outcome};
 use crate::limits::Limit;
+use crate::ops_coding::{op_body_decode, op_body_length};
+use crate::ops_web::{op_md5, op_request_live, op_timing_safe_equal};
 
 deno_core::extension!(
     skerry,
@@ -39,17 +41,30 @@ deno_core::extension!(
         op_stream_new,
         op_stream_write,
         op_stream_end,
+        op_body_decode,
+        op_body_length,
+        op_request_live,
+        op_md5,
+        op_timing_safe_equal,
     ],
     lazy_loaded_js = [
         dir "src/js",
+        "00_guards.js",
         "10_headers.js",
+        "12_blob.js",
         "15_formdata.js",
         "20_body.js",
         "30_messages.js",
+        "40_streams.js",
+        "50_crypto.js",
+        "60_console.js",
         "90_runtime.js",
     ],
     middleware = |op| if DISABLED.contains(&op.name) { op.disable() } else { op },
-    state = |state| state.put(Held::new()),
+    state = |state| {
+        state.put(Held::new());
+        state.put(crate::ops_coding::Decoders::default());
+    },
 );
 
 /// Every extension in the order that the snapshot was made with; the two must be the same.
