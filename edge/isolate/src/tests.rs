@@ -14,8 +14,13 @@ use http_body_util::{BodyExt as _, Full};
 use crate::*;
 
 mod api;
+mod bodies;
+mod console;
+mod crypto;
+mod guards;
 mod lifecycle;
 mod limits;
+mod probe;
 
 /// Threads that run V8 must descend from the one that started it, which libtest's do not: this one makes them.
 static ROOT: LazyLock<mpsc::Sender<Box<dyn FnOnce(Platform) + Send>>> = LazyLock::new(|| {

@@ -155,7 +155,7 @@ for (const name of ["sort", "toSorted"]) {
 
 // No SharedArrayBuffer: with a second thread it would be a clock fine enough to read other tenants' memory through the
 // processor's caches. WebAssembly's memories are the other door to one. A module may define a shared memory itself, so
-// what a memory gives is checked as well as what is asked of it.
+// what a memory gives is checked as well as what is asked of it. Called in a live isolate: a snapshot has no WebAssembly.
 function refuseSharedMemory() {
   const NativeMemory = WebAssembly.Memory;
   const { prototype } = NativeMemory;
@@ -202,7 +202,6 @@ function refuseSharedMemory() {
   }
   ObjectDefineProperty(WebAssembly, "Memory", { __proto__: null, value: Memory });
 }
-if (typeof WebAssembly === "object") refuseSharedMemory();
 
-return { queueMicrotask: primordials.queueMicrotask };
+return { queueMicrotask: primordials.queueMicrotask, refuseSharedMemory };
 })();

@@ -205,27 +205,24 @@ for (const name of ["encapsulateBits", "encapsulateKey", "decapsulateBits", "dec
 }
 delete SubtleCrypto.supports;
 
-// The crate keeps helpers for its own use on the classes; they would go around the bounds.
-const { fromCloneData } = CryptoKey;
-core.getCloneableDeserializers().CryptoKey = (data) => bounded(FunctionPrototypeApply(fromCloneData, CryptoKey, [data]));
+// The crate keeps helpers for its own use on the classes. They would go around the bounds, and `registerSymbols` keeps
+// objects of one isolate in a variable of the thread, where the next isolate would find them.
+delete core.getCloneableDeserializers().CryptoKey;
 for (const name of ["fromCloneData", "importSync", "exportNodeMaterial"]) delete CryptoKey[name];
-const helpers = [];
-for (const [holder, names] of [[Crypto, ["create", "registerSymbols"]], [SubtleCrypto, ["create"]]]) {
-  for (const name of names) {
-    ArrayPrototypePush(helpers, [holder, name, holder[name]]);
-    delete holder[name];
-  }
-}
+const makers = [[Crypto, Crypto.create], [SubtleCrypto, SubtleCrypto.create]];
+for (const [holder] of makers) delete holder.create;
+delete Crypto.registerSymbols;
 
 // Native objects cannot be in a snapshot, so the one `crypto` is made when somebody first asks for it.
 let made;
 function crypto() {
   if (made === undefined) {
-    for (let i = 0; i < helpers.length; i++) {
-      ObjectDefineProperty(helpers[i][0], helpers[i][1], { __proto__: null, value: helpers[i][2], configurable: true });
-    }
+    const lend = (holder, name, value) => ObjectDefineProperty(holder, name, { __proto__: null, value, configurable: true });
+    for (let i = 0; i < makers.length; i++) lend(makers[i][0], "create", makers[i][1]);
+    lend(Crypto, "registerSymbols", () => false);
     made = webcrypto.crypto;
-    for (let i = 0; i < helpers.length; i++) delete helpers[i][0][helpers[i][1]];
+    for (let i = 0; i < makers.length; i++) delete makers[i][0].create;
+    delete Crypto.registerSymbols;
   }
   return made;
 }

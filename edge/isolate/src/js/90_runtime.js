@@ -9,7 +9,7 @@ const {
 } = core.ops;
 const load = (name) => core.loadExtScript(`ext:deno_web/${name}.js`);
 const loadOwn = (name) => core.loadExtScript(`ext:skerry/${name}.js`);
-const { queueMicrotask } = loadOwn("00_guards");
+const { queueMicrotask, refuseSharedMemory } = loadOwn("00_guards");
 const { Headers, flatHeaders } = loadOwn("10_headers");
 const { Blob, File } = loadOwn("12_blob");
 const { FormData } = loadOwn("15_formdata");
@@ -297,5 +297,13 @@ Object.defineProperty(globalThis, "crypto", {
 // MessageChannel and MessagePort, addEventListener and the service worker syntax, crypto.DigestStream, performance.mark
 // and measure, URL.createObjectURL, ShadowRealm, SharedArrayBuffer, and everything under "node:" and "cloudflare:".
 
-globalThis.__skerry = { boot, dispatch, abort };
+globalThis.__skerry = {
+  // Rust takes this first, in an isolate that has started and before any code of a function.
+  get boot() {
+    refuseSharedMemory();
+    return boot;
+  },
+  dispatch,
+  abort,
+};
 })();
