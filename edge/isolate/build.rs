@@ -12,13 +12,24 @@ mod extension;
 mod invocation;
 #[path = "src/limits.rs"]
 mod limits;
+#[path = "src/ops_coding.rs"]
+mod ops_coding;
+#[path = "src/ops_web.rs"]
+mod ops_web;
 #[path = "src/table.rs"]
 mod table;
 
 fn main() {
-    for watched in
-        ["src/buffers.rs", "src/extension.rs", "src/invocation.rs", "src/limits.rs", "src/table.rs", "src/js"]
-    {
+    for watched in [
+        "src/buffers.rs",
+        "src/extension.rs",
+        "src/invocation.rs",
+        "src/limits.rs",
+        "src/ops_coding.rs",
+        "src/ops_web.rs",
+        "src/table.rs",
+        "src/js",
+    ] {
         println!("cargo:rerun-if-changed={watched}");
     }
     let made = deno_core::snapshot::create_snapshot(

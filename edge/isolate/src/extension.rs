@@ -17,6 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::buffers::Buffers;
 use crate::invocation::{Body, BoxError, Held, HeldBody, Outcome, Written};
 use crate::limits::Limit;
+use crate::ops_coding::{op_body_decode, op_body_length};
+use crate::ops_web::{op_hold, op_md5, op_timing_safe_equal, op_touch};
 
 deno_core::extension!(
     skerry,
@@ -30,7 +32,6 @@ deno_core::extension!(
         op_fail,
         op_wait_until,
         op_pass_through,
-        op_timer,
         op_log,
         op_call,
         op_call_async,
@@ -42,18 +43,32 @@ deno_core::extension!(
         op_stream_new,
         op_stream_write,
         op_stream_end,
+        op_body_decode,
+        op_body_length,
+        op_hold,
+        op_touch,
+        op_md5,
+        op_timing_safe_equal,
     ],
     lazy_loaded_js = [
         dir "src/js",
+        "00_guards.js",
         "10_headers.js",
+        "12_blob.js",
         "15_formdata.js",
         "20_body.js",
         "25_timers.js",
         "30_messages.js",
+        "40_streams.js",
+        "50_crypto.js",
+        "60_console.js",
         "90_runtime.js",
     ],
     middleware = |op| if DISABLED.contains(&op.name) { op.disable() } else { op },
-    state = |state| state.put(Held::new()),
+    state = |state| {
+        state.put(Held::new());
+        state.put(crate::ops_coding::Decoders::default());
+    },
 );
 
 /// Every extension in the order that the snapshot was made with; the two must be the same.
@@ -215,18 +230,6 @@ fn op_wait_until(state: &mut OpState, #[smi] id: u32, #[smi] change: i32) {
         invocation.waits = invocation.waits.saturating_add_signed(change);
         held.settle(id);
     }
-}
-
-/// A timer was set (`fired` is 0) for an invocation, or one runs; whether the invocation still exists.
-#[op2(fast)]
-fn op_timer(state: &mut OpState, #[smi] id: u32, #[smi] fired: u32) -> bool {
-    let held = state.borrow_mut::<Held>();
-    let Some(invocation) = held.invocations.get_mut(id) else { return false };
-    invocation.has_timers = true;
-    if fired != 0 {
-        held.touch(id);
-    }
-    true
 }
 
 #[op2(fast)]
@@ -501,7 +504,7 @@ impl http_body::Body for Streamed {
 #[smi]
 fn op_stream_new(state: &mut OpState, #[smi] owner: u32) -> Result<u32, JsErrorBox> {
     let held = state.borrow_mut::<Held>();
-    if held.invocations.get_mut(owner).is_none() {
+    if owner != 0 && held.invocations.get_mut(owner).is_none() {
         return Err(gone());
     }
     let (sender, channel) = mpsc::channel(1);

@@ -92,8 +92,8 @@ pub(crate) struct Invocation {
     pub(crate) pass_through: bool,
     /// The first limit that an op found broken.
     pub(crate) broke: Option<Limit>,
-    /// JavaScript holds something of it that has to be let go: timers.
-    pub(crate) has_timers: bool,
+    /// JavaScript keeps something by its number: timers, the signal of its request.
+    pub(crate) is_kept: bool,
     /// Ids of the bodies made for it.
     owned: Vec<u32>,
     /// Tells what its ops wait for that nobody waits for the result any more.
@@ -122,7 +122,7 @@ impl Invocation {
             log_bytes: limits.get(Limit::Log),
             pass_through: false,
             broke: None,
-            has_timers: false,
+            is_kept: false,
             owned: Vec::new(),
             over: None,
         }
@@ -150,6 +150,15 @@ pub(crate) enum Written {
     End,
 }
 
+/// What happened to an invocation.
+#[derive(Clone, Copy)]
+pub(crate) enum News {
+    /// Its client has gone before it had all of the response.
+    Gone(u32),
+    /// It is over.
+    Over(u32),
+}
+
 /// What an isolate holds for JavaScript. Lives in `OpState`. Everything made for an invocation ends with it.
 pub(crate) struct Held {
     pub(crate) invocations: Table<Invocation>,
@@ -163,8 +172,8 @@ pub(crate) struct Held {
     pub(crate) start_log: Vec<String>,
     /// Invocations whose ops have done something since the last charge.
     pub(crate) touched: Vec<u32>,
-    /// Invocations that are over while JavaScript still holds something of theirs.
-    pub(crate) ended: Vec<u32>,
+    /// What JavaScript is to be told of invocations that it keeps something of.
+    pub(crate) news: Vec<News>,
 }
 
 impl Held {
@@ -177,7 +186,7 @@ impl Held {
             buffers: Arc::default(),
             start_log: Vec::new(),
             touched: Vec::new(),
-            ended: Vec::new(),
+            news: Vec::new(),
         }
     }
 
@@ -215,11 +224,11 @@ impl Held {
             giving_up.abort();
         }
         self.bodies.remove(invocation.body);
-        self.let_go(id, &invocation.owned, invocation.over.take(), invocation.has_timers);
+        self.let_go(id, &invocation.owned, invocation.over.take(), invocation.is_kept);
         Some(invocation)
     }
 
-    fn let_go(&mut self, id: u32, bodies: &[u32], over: Option<Rc<Notify>>, has_timers: bool) {
+    fn let_go(&mut self, id: u32, bodies: &[u32], over: Option<Rc<Notify>>, is_kept: bool) {
         for body in bodies {
             self.bodies.remove(*body);
             self.writers.remove(body);
@@ -227,8 +236,8 @@ impl Held {
         if let Some(over) = over {
             over.notify_waiters();
         }
-        if has_timers {
-            self.ended.push(id);
+        if is_kept {
+            self.news.push(News::Over(id));
         }
     }
 
@@ -238,8 +247,8 @@ impl Held {
         invocation.answer = None;
         invocation.waits = 0;
         let (owned, over) = (std::mem::take(&mut invocation.owned), invocation.over.take());
-        let has_timers = std::mem::take(&mut invocation.has_timers);
-        self.let_go(id, &owned, over, has_timers);
+        let is_kept = std::mem::take(&mut invocation.is_kept);
+        self.let_go(id, &owned, over, is_kept);
         self.settle(id);
     }
 

@@ -11,6 +11,8 @@ mod extension;
 mod fault;
 mod invocation;
 pub mod limits;
+mod ops_coding;
+mod ops_web;
 mod platform;
 mod program;
 mod resident;

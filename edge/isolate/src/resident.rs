@@ -18,7 +18,7 @@ use crate::blank::Blank;
 use crate::entered::{External, external_memory};
 use crate::extension::unflatten;
 use crate::fault::Fault;
-use crate::invocation::{Body, BoxError, Capabilities, Held, HeldBody, Invocation, Outcome, ResponseBody};
+use crate::invocation::{Body, BoxError, Capabilities, Held, HeldBody, Invocation, News, Outcome, ResponseBody};
 use crate::limits::{Limit, Limits};
 use crate::program::{Program, readable, specifier};
 use crate::watchdog::Slot;
@@ -246,7 +246,7 @@ impl Resident {
         match outcome.and_then(|outcome| self.conclude(&live, outcome)) {
             Ok(response) => {
                 let limit = self.limits().get(Limit::ResponseBody);
-                Ok(response.map(|body| Box::pin(Answered { body, left: limit, limit, _live: live }) as ResponseBody))
+                Ok(response.map(|body| Box::pin(Answered { body, left: limit, limit, live }) as ResponseBody))
             }
             Err(fault) => Err(self.give_up(&live, fault)),
         }
@@ -318,7 +318,7 @@ impl Resident {
             Some(id)
         });
         let id = id.ok_or_else(|| self.broke(Limit::Concurrency))?;
-        Ok((Live { resident: Rc::clone(self), id }, receiver))
+        Ok((Live { resident: Rc::clone(self), id, finished: false }, receiver))
     }
 
     fn dispatch(&self, runtime: &mut JsRuntime, id: u32) {
@@ -379,7 +379,7 @@ impl Resident {
         if !self.is_condemned() {
             self.held(|held| held.touched.clear());
             let (turn, used) = self.segment(Limit::Cpu, self.budget(), |runtime| {
-                self.release_ended(runtime);
+                self.tell(runtime);
                 runtime.poll_event_loop(cx, PollEventLoopOptions::default())
             });
             self.charge_turn(used);
@@ -397,23 +397,27 @@ impl Resident {
             self.held(Held::exhaust_all);
             return Poll::Ready(());
         }
-        let idle = self.held(|held| held.invocations.len() == 0 && held.ended.is_empty());
+        let idle = self.held(|held| held.invocations.len() == 0 && held.news.is_empty());
         if idle { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Lets JavaScript forget what invocations left that are over.
-    fn release_ended(&self, runtime: &mut JsRuntime) {
-        let ended = self.held(|held| std::mem::take(&mut held.ended));
-        if ended.is_empty() {
+    /// Tells JavaScript what happened to invocations that it keeps something of.
+    fn tell(&self, runtime: &mut JsRuntime) {
+        let news = self.held(|held| std::mem::take(&mut held.news));
+        if news.is_empty() {
             return;
         }
         deno_core::scope!(scope, runtime);
         v8::tc_scope!(let scope, scope);
         let release = v8::Local::new(scope, &self.release);
         let this = v8::undefined(scope).into();
-        for id in ended {
-            let id = v8::Integer::new_from_unsigned(scope, id).into();
-            let _ = release.call(scope, this, &[id]);
+        for happened in news {
+            let (id, gone) = match happened {
+                News::Gone(id) => (id, true),
+                News::Over(id) => (id, false),
+            };
+            let arguments = [v8::Integer::new_from_unsigned(scope, id).into(), v8::Boolean::new(scope, gone).into()];
+            let _ = release.call(scope, this, &arguments);
         }
     }
 
@@ -456,6 +460,8 @@ impl Resident {
 struct Live {
     resident: Rc<Resident>,
     id: u32,
+    /// The client has all of the response.
+    finished: bool,
 }
 
 impl Drop for Live {
@@ -466,6 +472,9 @@ impl Drop for Live {
             invocation.released = true;
             invocation.answer = None;
             let waits = invocation.waits > 0;
+            if invocation.is_kept && !self.finished {
+                held.news.push(News::Gone(self.id));
+            }
             held.settle(self.id);
             waits
         });
@@ -488,7 +497,7 @@ impl Drop for Live {
                 }
             });
         }
-        if resident.held(|held| !held.ended.is_empty()) && !resident.is_condemned() {
+        if resident.held(|held| !held.news.is_empty()) && !resident.is_condemned() {
             resident.keep_looping();
         }
         resident.wake();
@@ -500,7 +509,7 @@ struct Answered {
     body: Body,
     left: u64,
     limit: u64,
-    _live: Live,
+    live: Live,
 }
 
 impl http_body::Body for Answered {
@@ -512,6 +521,7 @@ impl http_body::Body for Answered {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
         let frame = std::task::ready!(self.body.as_mut().poll_frame(cx));
+        self.live.finished = frame.is_none() || self.body.is_end_stream();
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {

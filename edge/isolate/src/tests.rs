@@ -13,6 +13,10 @@ use http_body_util::{BodyExt as _, Full};
 use crate::*;
 
 mod api;
+mod bodies;
+mod console;
+mod crypto;
+mod guards;
 mod lifecycle;
 mod limits;
 

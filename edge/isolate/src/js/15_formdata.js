@@ -1,8 +1,9 @@
 // FormData (https://xhr.spec.whatwg.org/#interface-formdata) and its two encodings.
 
 (function () {
+"use strict";
 const { core } = __bootstrap;
-const { Blob, File } = core.loadExtScript("ext:deno_web/09_file.js");
+const { Blob, File, isBlob, isFile } = core.loadExtScript("ext:skerry/12_blob.js");
 const { URLSearchParams } = core.loadExtScript("ext:deno_web/00_url.js");
 
 class FormData {
@@ -13,10 +14,13 @@ class FormData {
   }
 
   static #entry(name, value, filename) {
-    if (value instanceof Blob) {
-      if (!(value instanceof File) || filename !== undefined) {
-        value = new File([value], filename ?? value.name ?? "blob", { type: value.type });
+    if (isBlob(value)) {
+      if (!isFile(value) || filename !== undefined) {
+        const lastModified = isFile(value) ? value.lastModified : undefined;
+        value = new File([value], filename ?? "blob", { type: value.type, lastModified });
       }
+    } else if (filename !== undefined) {
+      throw new TypeError("FormData: only a Blob or File can have a file name");
     } else {
       value = `${value}`.toWellFormed();
     }
@@ -28,19 +32,23 @@ class FormData {
   }
 
   delete(name) {
-    this.#entries = this.#entries.filter(([key]) => key !== `${name}`);
+    name = `${name}`;
+    this.#entries = this.#entries.filter(([key]) => key !== name);
   }
 
   get(name) {
-    return this.#entries.find(([key]) => key === `${name}`)?.[1] ?? null;
+    name = `${name}`;
+    return this.#entries.find(([key]) => key === name)?.[1] ?? null;
   }
 
   getAll(name) {
-    return this.#entries.filter(([key]) => key === `${name}`).map(([, value]) => value);
+    name = `${name}`;
+    return this.#entries.filter(([key]) => key === name).map(([, value]) => value);
   }
 
   has(name) {
-    return this.#entries.some(([key]) => key === `${name}`);
+    name = `${name}`;
+    return this.#entries.some(([key]) => key === name);
   }
 
   set(name, value, filename = undefined) {
@@ -54,16 +62,17 @@ class FormData {
     }
   }
 
+  // By index and not over a copy, so that an iteration sees changes made under it.
   *entries() {
-    for (const [name, value] of this.#entries) yield [name, value];
+    for (let i = 0; i < this.#entries.length; i++) yield [...this.#entries[i]];
   }
 
   *keys() {
-    for (const [name] of this.#entries) yield name;
+    for (let i = 0; i < this.#entries.length; i++) yield this.#entries[i][0];
   }
 
   *values() {
-    for (const [, value] of this.#entries) yield value;
+    for (let i = 0; i < this.#entries.length; i++) yield this.#entries[i][1];
   }
 
   [Symbol.iterator]() {
@@ -71,18 +80,29 @@ class FormData {
   }
 
   forEach(callback, thisArg = undefined) {
-    for (const [name, value] of this.#entries) callback.call(thisArg, value, name, this);
+    for (const [name, value] of this.entries()) Reflect.apply(callback, thisArg, [value, name, this]);
   }
 
   get [Symbol.toStringTag]() {
     return "FormData";
   }
+
+  [Symbol.for("Deno.privateCustomInspect")](inspect, options) {
+    return `FormData ${inspect(this.#entries, options)}`;
+  }
+
+  static _is(value) {
+    return typeof value === "object" && value !== null && #entries in value;
+  }
 }
+const { _is: isFormData } = FormData;
+delete FormData._is;
 
 const escapeName = (name) => name.replace(/\r?\n|\r/g, "%0D%0A").replace(/"/g, "%22");
 
 // multipart/form-data (RFC 7578), as https://html.spec.whatwg.org/#multipart-form-data encodes names.
 function formDataToBlob(form) {
+  const crypto = core.loadExtScript("ext:skerry/50_crypto.js").crypto();
   const boundary = `----skerry${crypto.randomUUID().replaceAll("-", "")}`;
   const parts = [];
   for (const [name, value] of form) {
@@ -120,6 +140,12 @@ function indexOf(bytes, wanted, from) {
   return -1;
 }
 
+// A parameter of Content-Disposition, quoted or not.
+function parameter(head, name) {
+  const found = new RegExp(`^content-disposition:.*?;\\s*${name}=(?:"([^"]*)"|([^;\\s]*))`, "im").exec(head);
+  return found?.[1] ?? found?.[2];
+}
+
 function parseMultipart(bytes, boundary) {
   const bad = () => new TypeError("formData(): the multipart body is malformed");
   const form = new FormData();
@@ -138,10 +164,10 @@ function parseMultipart(bytes, boundary) {
     const end = indexOf(bytes, delimiter, headEnd + 2);
     if (end < 0) throw bad();
     const content = bytes.slice(Math.min(headEnd + 4, end), end);
-    const name = /;\s*name="([^"]*)"/i.exec(head)?.[1];
+    const name = parameter(head, "name");
     if (name === undefined) throw bad();
     const decoded = (text) => text.replace(/%22/g, '"').replace(/%0D%0A/gi, "\r\n");
-    const filename = /;\s*filename="([^"]*)"/i.exec(head)?.[1];
+    const filename = parameter(head, "filename");
     if (filename === undefined) {
       form.append(decoded(name), core.decode(content));
     } else {
@@ -152,5 +178,5 @@ function parseMultipart(bytes, boundary) {
   }
 }
 
-return { FormData, formDataToBlob, parseFormData };
+return { FormData, isFormData, formDataToBlob, parseFormData };
 })();

@@ -2,27 +2,115 @@
 // when somebody asks for `.body`, so that text, bytes and what Rust holds pass through without one.
 
 (function () {
+"use strict";
 const { core } = __bootstrap;
 const {
-  op_body_read, op_body_read_all, op_body_close, op_stream_new, op_stream_write, op_stream_end,
+  op_body_read, op_body_read_all, op_body_close, op_body_decode, op_body_length,
+  op_stream_new, op_stream_write, op_stream_end,
+  op_compression_new, op_compression_write, op_compression_finish,
 } = core.ops;
-const { ReadableStream, isReadableStreamDisturbed, readableStreamTee } = core.loadExtScript("ext:deno_web/06_streams.js");
-const { Blob } = core.loadExtScript("ext:deno_web/09_file.js");
+const {
+  ReadableStream, TransformStream, isReadableStream, isReadableStreamDisturbed, readableStreamTee,
+  readableStreamDisturb, acquireReadableStreamDefaultReader, createProxy,
+} = core.loadExtScript("ext:deno_web/06_streams.js");
+const { Blob, isBlob, blobOf, blobBytes, blobType, joined } = core.loadExtScript("ext:skerry/12_blob.js");
 const { URLSearchParams } = core.loadExtScript("ext:deno_web/00_url.js");
-const { FormData, formDataToBlob, parseFormData } = core.loadExtScript("ext:skerry/15_formdata.js");
+const { isFormData, formDataToBlob, parseFormData } = core.loadExtScript("ext:skerry/15_formdata.js");
 
 const TEXT = 1, BYTES = 2, NATIVE = 3, STREAM = 4;
 const MAX_CHUNK = 65536;
 
-// The streams that wrap a native body: handing one on, untouched, hands on the native body.
-const nativeStreams = new WeakMap();
+// The bodies behind the streams that were made for them: whoever gets such a stream gets the body itself, so that an
+// untouched native body is handed on natively, and what one of two holders reads the other sees as read.
+const bodiesOfStreams = new WeakMap();
+
+// Lengths that streams promised (FixedLengthStream).
+const lengths = new WeakMap();
+
+// A body that Rust holds, by its number.
+class NativeBody {
+  constructor(id, coding) {
+    this.id = id;
+    // Content-Encoding of the bytes as they are, or "".
+    this.coding = coding;
+    this.signal = null;
+    this.onAbort = null;
+    // Rejects the read under way.
+    this.fail = null;
+  }
+
+  // The next chunk, or null at the end.
+  read() {
+    return this.#through(op_body_read);
+  }
+
+  readAll() {
+    return this.#through(op_body_read_all);
+  }
+
+  async #through(op) {
+    this.decode();
+    if (this.signal === null) return await op(this.id);
+    this.signal.throwIfAborted();
+    const reading = op(this.id);
+    try {
+      const bytes = await new Promise((resolve, reject) => {
+        this.fail = reject;
+        reading.then(resolve, reject);
+      });
+      if (bytes === null || op === op_body_read_all) this.release();
+      return bytes;
+    } catch (error) {
+      this.release();
+      throw error;
+    }
+  }
+
+  // Undoes the Content-Encoding from here on: in Rust, chunk by chunk, within bounds.
+  decode() {
+    if (this.coding === "") return;
+    const codings = codingsIn(this.coding);
+    this.coding = "";
+    // The one named last was applied last.
+    for (let i = codings.length - 1; i >= 0; i--) op_body_decode(this.id, codings[i]);
+  }
+
+  // A signal's abort closes the body and rejects the read under way, until the body has ended or is Rust's again.
+  abortWith(signal) {
+    this.signal = signal;
+    this.onAbort = () => {
+      op_body_close(this.id);
+      this.fail?.(signal.reason);
+    };
+    signal.addEventListener("abort", this.onAbort, { once: true });
+  }
+
+  release() {
+    if (this.onAbort === null) return;
+    this.signal.removeEventListener("abort", this.onAbort);
+    this.onAbort = this.fail = null;
+  }
+
+  close() {
+    this.release();
+    op_body_close(this.id);
+  }
+
+  // The number, for Rust to take the body over.
+  given() {
+    this.release();
+    return this.id;
+  }
+}
 
 class BodyState {
   constructor(kind, source) {
     this.kind = kind;
     this.source = source;
-    this.stream = null;
+    this.stream = kind === STREAM ? source : null;
     this.used = false;
+    // The Content-Type it brings, or null.
+    this.type = null;
   }
 
   get disturbed() {
@@ -30,19 +118,18 @@ class BodyState {
   }
 
   get unusable() {
-    return this.disturbed || (this.stream !== null && this.stream.locked);
+    return this.used || (this.stream !== null && (this.stream.locked || isReadableStreamDisturbed(this.stream)));
   }
 
   // The stream of this body, made at most once.
   asStream() {
     if (this.stream !== null) return this.stream;
-    const { kind, source } = this;
-    if (kind === STREAM) return (this.stream = source);
-    if (kind === NATIVE) {
-      const stream = new ReadableStream({
+    if (this.kind === NATIVE) {
+      const native = this.source;
+      this.stream = new ReadableStream({
         type: "bytes",
         async pull(controller) {
-          const chunk = await op_body_read(source);
+          const chunk = await native.read();
           if (chunk === null) {
             controller.close();
             controller.byobRequest?.respond(0);
@@ -51,64 +138,80 @@ class BodyState {
           }
         },
         cancel() {
-          op_body_close(source);
+          native.close();
         },
       }, { highWaterMark: 0 });
-      nativeStreams.set(stream, this);
-      return (this.stream = stream);
+    } else {
+      const bytes = this.kind === TEXT ? core.encode(this.source) : this.source;
+      this.stream = new ReadableStream({
+        type: "bytes",
+        start(controller) {
+          if (bytes.byteLength > 0) controller.enqueue(bytes.slice());
+          controller.close();
+          controller.byobRequest?.respond(0);
+        },
+      });
     }
-    const bytes = kind === TEXT ? core.encode(source) : source;
-    return (this.stream = new ReadableStream({
-      type: "bytes",
-      start(controller) {
-        if (bytes.byteLength > 0) controller.enqueue(bytes.slice());
-        controller.close();
-        controller.byobRequest?.respond(0);
-      },
-    }));
+    if (this.used) seal(this.stream);
+    bodiesOfStreams.set(this.stream, this);
+    return this.stream;
   }
 
-  // Takes everything, as a string or as bytes.
+  // The Content-Encoding that its bytes still have, or "".
+  get coding() {
+    return this.kind === NATIVE ? this.source.coding : "";
+  }
+
+  // Takes everything as bytes that the caller may keep.
   async bytes() {
     this.take();
     const { kind, source } = this;
-    if (this.stream === null || this.stream !== source) {
-      if (kind === TEXT) return core.encode(source);
-      if (kind === BYTES) return source.slice();
-      if (kind === NATIVE) return await op_body_read_all(source);
-    }
+    if (kind === TEXT) return core.encode(source);
+    if (kind === BYTES) return source.slice();
+    if (kind === NATIVE) return await source.readAll();
+    const reader = acquireReadableStreamDefaultReader(source);
     const chunks = [];
     let length = 0;
-    for await (const chunk of source) {
-      const bytes = asBytes(chunk);
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return chunks.length === 1 ? chunks[0].slice() : joined(chunks, length);
+      let bytes;
+      try {
+        bytes = asBytes(value);
+      } catch (error) {
+        reader.cancel(error).catch(() => {});
+        throw error;
+      }
       chunks.push(bytes);
       length += bytes.byteLength;
     }
-    const all = new Uint8Array(length);
-    let at = 0;
-    for (const chunk of chunks) {
-      all.set(chunk, at);
-      at += chunk.byteLength;
-    }
-    return all;
   }
 
   async text() {
     if (this.kind === TEXT) {
       this.take();
-      return this.source.toWellFormed();
+      const text = this.source.toWellFormed();
+      return text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
     }
-    const bytes = await this.bytes();
-    // A byte order mark is not part of the text (fetch, "UTF-8 decode").
-    const start = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0;
-    return core.decode(start ? bytes.subarray(start) : bytes);
+    // core.decode() leaves a byte order mark out, as fetch's "UTF-8 decode" does.
+    return core.decode(await this.bytes());
   }
 
+  // From here on this body is its taker's. A stream made for it earlier must not read from under the taker.
   take() {
     if (this.unusable) throw new TypeError("The body has been used already: clone() before the first use to read it twice");
     this.used = true;
-    // A wrapper made earlier must not read from under us.
-    if (this.stream !== null && this.kind !== STREAM) nativeStreams.delete(this.stream);
+    if (this.stream !== null && this.kind !== STREAM) seal(this.stream);
+  }
+
+  // Moves into a new body, as into a Request made from another one.
+  transferred() {
+    const { kind, source } = this;
+    // The holder of the old stream must find it locked, so the new body has one of its own.
+    const proxy = kind === STREAM && !this.unusable ? createProxy(source) : null;
+    if (proxy === null) this.take();
+    this.used = true;
+    return new BodyState(kind, kind === STREAM ? proxy : source);
   }
 
   clone() {
@@ -121,44 +224,60 @@ class BodyState {
   }
 }
 
+// Locks a stream for ever: what it stood for was read otherwise.
+function seal(stream) {
+  acquireReadableStreamDefaultReader(stream);
+  readableStreamDisturb(stream);
+}
+
+const KNOWN_CODINGS = { __proto__: null, gzip: "gzip", "x-gzip": "gzip", deflate: "deflate", br: "br" };
+
+// The codings in a Content-Encoding that are known here, up to the first that is not.
+function codingsIn(value) {
+  const codings = [];
+  const names = value.split(",");
+  for (let i = names.length - 1; i >= 0; i--) {
+    const name = names[i].trim();
+    if (name === "identity" || name === "") continue;
+    if (KNOWN_CODINGS[name] === undefined || codings.length === 3) break;
+    codings.unshift(KNOWN_CODINGS[name]);
+  }
+  return codings;
+}
+
 function asBytes(chunk) {
-  if (chunk instanceof Uint8Array) return chunk;
-  if (ArrayBuffer.isView(chunk)) return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-  if (chunk instanceof ArrayBuffer) return new Uint8Array(chunk);
+  if (ArrayBuffer.isView(chunk)) {
+    return chunk instanceof Uint8Array ? chunk : new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+  }
+  if (core.isAnyArrayBuffer(chunk)) return new Uint8Array(chunk);
   throw new TypeError("A body stream may only give bytes (Uint8Array): pipe text through a TextEncoderStream");
 }
 
-// From a BodyInit: the state, and the Content-Type it brings (or null).
+function typed(body, type) {
+  body.type = type;
+  return body;
+}
+
+// From a BodyInit: the body, or null.
 function extractBody(init) {
-  if (init === null || init === undefined) return [null, null];
-  if (typeof init === "string") return [new BodyState(TEXT, init), "text/plain;charset=UTF-8"];
-  if (init instanceof ReadableStream) {
+  if (typeof init === "string") return typed(new BodyState(TEXT, init), "text/plain;charset=UTF-8");
+  if (init === null || init === undefined) return null;
+  if (isReadableStream(init)) {
     if (init.locked || isReadableStreamDisturbed(init)) throw new TypeError("The stream is locked or was read already");
-    const native = nativeStreams.get(init);
-    if (native !== undefined && !native.used) {
-      native.used = true;
-      nativeStreams.delete(init);
-      return [new BodyState(NATIVE, native.source), null];
-    }
-    return [new BodyState(STREAM, init), null];
+    return bodiesOfStreams.get(init) ?? new BodyState(STREAM, init);
   }
-  if (init instanceof ArrayBuffer) return [new BodyState(BYTES, new Uint8Array(init.slice(0))), null];
-  if (ArrayBuffer.isView(init)) return [new BodyState(BYTES, asBytes(init).slice()), null];
+  if (ArrayBuffer.isView(init)) return new BodyState(BYTES, asBytes(init).slice());
+  if (core.isAnyArrayBuffer(init)) return new BodyState(BYTES, new Uint8Array(init.slice(0)));
   if (init instanceof URLSearchParams) {
-    return [new BodyState(TEXT, `${init}`), "application/x-www-form-urlencoded;charset=UTF-8"];
+    return typed(new BodyState(TEXT, `${init}`), "application/x-www-form-urlencoded;charset=UTF-8");
   }
-  if (init instanceof FormData) init = formDataToBlob(init);
-  if (init instanceof Blob) return [new BodyState(STREAM, init.stream()), init.type || null];
-  return [new BodyState(TEXT, `${init}`), "text/plain;charset=UTF-8"];
+  if (isFormData(init)) init = formDataToBlob(init);
+  if (isBlob(init)) return typed(new BodyState(BYTES, blobBytes(init)), blobType(init) || null);
+  return typed(new BodyState(TEXT, `${init}`), "text/plain;charset=UTF-8");
 }
 
 // Gives a class the members of the Body mixin. `state(object)` finds its BodyState or null.
 function mixinBody(prototype, state, contentType) {
-  const consume = (convert) =>
-    async function () {
-      const body = state(this);
-      return convert(body === null ? null : body, this);
-    };
   const define = (name, get) => Object.defineProperty(prototype, name, { get, enumerable: true, configurable: true });
   define("body", function () {
     const body = state(this);
@@ -168,18 +287,34 @@ function mixinBody(prototype, state, contentType) {
     const body = state(this);
     return body !== null && body.disturbed;
   });
-  const methods = {
-    text: consume((body) => body === null ? "" : body.text()),
-    json: consume(async (body) => JSON.parse(body === null ? "" : await body.text())),
-    bytes: consume((body) => body === null ? new Uint8Array() : body.bytes()),
-    arrayBuffer: consume(async (body) => body === null ? new ArrayBuffer(0) : exactBuffer(await body.bytes())),
-    blob: consume(async (body, self) =>
-      new Blob(body === null ? [] : [await body.bytes()], { type: contentType(self) ?? "" })),
-    formData: consume(async (body, self) =>
-      parseFormData(contentType(self), body === null ? new Uint8Array() : await body.bytes())),
+  const members = {
+    async text() {
+      const body = state(this);
+      return body === null ? "" : await body.text();
+    },
+    async json() {
+      const body = state(this);
+      return JSON.parse(body === null ? "" : await body.text());
+    },
+    async bytes() {
+      const body = state(this);
+      return body === null ? new Uint8Array() : await body.bytes();
+    },
+    async arrayBuffer() {
+      const body = state(this);
+      return body === null ? new ArrayBuffer(0) : exactBuffer(await body.bytes());
+    },
+    async blob() {
+      const body = state(this);
+      return blobOf(body === null ? [] : [await body.bytes()], contentType(this) ?? "");
+    },
+    async formData() {
+      const body = state(this);
+      return parseFormData(contentType(this), body === null ? new Uint8Array() : await body.bytes());
+    },
   };
-  for (const name of Object.keys(methods)) {
-    Object.defineProperty(prototype, name, { value: methods[name], writable: true, enumerable: true, configurable: true });
+  for (const name of Object.keys(members)) {
+    Object.defineProperty(prototype, name, { value: members[name], writable: true, enumerable: true, configurable: true });
   }
 }
 
@@ -187,32 +322,92 @@ function exactBuffer(bytes) {
   return bytes.byteLength === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer;
 }
 
+// A body on its way to Rust: [bytes or null, id of a native body or 0]. `coding` is the Content-Encoding that its
+// message announces: what was fetched encoded that way goes on as it came, all else is brought to it.
+function outgoing(body, coding, invocation) {
+  if (body === null) return [null, 0];
+  if (body.coding !== coding) body = recoded(body, coding);
+  if (body.kind === STREAM) {
+    if (body.unusable) body.take();
+    body.used = true;
+    return [null, streamToNative(body.source, invocation)];
+  }
+  body.take();
+  switch (body.kind) {
+    case TEXT:
+      return [core.encode(body.source), 0];
+    case BYTES:
+      return [body.source, 0];
+    default:
+      return [null, body.source.given()];
+  }
+}
+
+const ENCODERS = { __proto__: null, gzip: "gzip", "x-gzip": "gzip", deflate: "deflate", br: "brotli" };
+
+function recoded(body, coding) {
+  if (body.unusable) return body;
+  if (body.kind === NATIVE) body.source.decode();
+  const format = ENCODERS[coding];
+  // Several codings, or one unknown here: whoever says so has applied them.
+  if (format === undefined) return body;
+  if (body.kind === TEXT || body.kind === BYTES) {
+    body.take();
+    const encoder = op_compression_new(format, false);
+    const head = op_compression_write(encoder, body.kind === TEXT ? core.encode(body.source) : body.source);
+    const tail = op_compression_finish(encoder, true);
+    return new BodyState(BYTES, joined([head, tail], head.byteLength + tail.byteLength));
+  }
+  let encoder;
+  return new BodyState(STREAM, body.asStream().pipeThrough(new TransformStream({
+    start() {
+      encoder = op_compression_new(format, false);
+    },
+    transform(chunk, controller) {
+      const out = op_compression_write(encoder, asBytes(chunk));
+      if (out.byteLength > 0) controller.enqueue(out);
+    },
+    flush(controller) {
+      controller.enqueue(op_compression_finish(encoder, true));
+    },
+  })));
+}
+
 // Hands a stream to Rust: returns the id of a native body, and pumps with back-pressure until the end.
 function streamToNative(stream, invocation) {
   const id = op_stream_new(invocation);
-  const reader = stream.getReader();
-  const pump = async () => {
-    try {
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) break;
-        const bytes = asBytes(value);
-        for (let at = 0; at < bytes.byteLength; at += MAX_CHUNK) {
-          if (!await op_stream_write(invocation, id, bytes.slice(at, at + MAX_CHUNK))) {
-            await reader.cancel(new TypeError("The other side closed the connection"));
-            return;
-          }
-        }
-      }
-      op_stream_end(id, "");
-    } catch (error) {
-      op_stream_end(id, `${error?.message ?? error}` || "the stream failed");
-      reader.cancel(error).catch(() => {});
-    }
-  };
-  pump();
+  const length = lengths.get(stream);
+  if (length !== undefined) op_body_length(id, length);
+  pump(invocation, id, acquireReadableStreamDefaultReader(stream));
   return id;
 }
 
-return { BodyState, extractBody, mixinBody, streamToNative, TEXT, BYTES, NATIVE, STREAM };
+async function pump(invocation, id, reader) {
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      const bytes = asBytes(value);
+      for (let at = 0; at < bytes.byteLength; at += MAX_CHUNK) {
+        const chunk = bytes.byteLength <= MAX_CHUNK ? bytes : bytes.subarray(at, at + MAX_CHUNK);
+        if (!await op_stream_write(invocation, id, chunk)) {
+          await reader.cancel(new TypeError("The other side closed the connection"));
+          return;
+        }
+      }
+    }
+    op_stream_end(id, "");
+  } catch (error) {
+    let message = "the stream failed";
+    try {
+      message = `${error?.message ?? error}` || message;
+    } catch {
+      // A message that cannot be read is no message.
+    }
+    op_stream_end(id, message);
+    reader.cancel(error).catch(() => {});
+  }
+}
+
+return { BodyState, NativeBody, extractBody, mixinBody, outgoing, asBytes, lengths, TEXT, NATIVE };
 })();

@@ -2,7 +2,7 @@
 
 (function () {
 const { core } = __bootstrap;
-const { op_timer } = core.ops;
+const { op_hold, op_touch } = core.ops;
 const timers = core.loadExtScript("ext:deno_web/02_timers.js");
 const { getAsyncContext } = core;
 const { Map: PlatformMap, Set: PlatformSet, TypeError: PlatformTypeError } = globalThis;
@@ -23,10 +23,10 @@ function set(start, repeats, callback, delay, args) {
     throw new PlatformTypeError("Timers work only while a request is handled: move them from the top level into the handler");
   }
   // A request that is over sets no timers any more.
-  if (!op_timer(invocation, 0)) return 0;
+  if (!op_hold(invocation)) return 0;
   const id = start(() => {
     if (!repeats) pending.get(invocation)?.delete(id);
-    if (op_timer(invocation, 1)) callback(...args);
+    if (op_touch(invocation)) callback(...args);
   }, delay);
   note(invocation, id);
   return id;

@@ -1,29 +1,81 @@
 // Request, Response and fetch() (https://fetch.spec.whatwg.org/#request-class and following).
 
 (function () {
+"use strict";
 const { core } = __bootstrap;
-const { op_request_head, op_request_headers, op_request_cf, op_fetch, op_fetch_cancel, op_body_close } = core.ops;
+const {
+  op_request_head, op_request_headers, op_request_cf, op_hold, op_fetch, op_fetch_cancel, op_body_close,
+} = core.ops;
 const { URL } = core.loadExtScript("ext:deno_web/00_url.js");
 const { AbortSignal, AbortController } = core.loadExtScript("ext:deno_web/03_abort_signal.js");
-const { Headers, lazyHeaders, flatHeaders, setIfAbsent, freezeHeaders } = core.loadExtScript("ext:skerry/10_headers.js");
-const { BodyState, extractBody, mixinBody, streamToNative, TEXT, BYTES, NATIVE } = core.loadExtScript(
-  "ext:skerry/20_body.js",
-);
+const { DOMException } = core.loadExtScript("ext:deno_web/01_dom_exception.js");
+const {
+  Headers, isHeaders, lazyHeaders, copyHeaders, flatHeaders, codingOf, codingOfFlat, setIfAbsent, freezeHeaders,
+} = core.loadExtScript("ext:skerry/10_headers.js");
+const { BodyState, NativeBody, extractBody, mixinBody, outgoing, NATIVE } = core.loadExtScript("ext:skerry/20_body.js");
+const { createFilteredInspectProxy } = core.loadExtScript("ext:deno_web/01_console.js");
 
 const INCOMING = Symbol("incoming");
-const NULL_BODY = new Set([101, 204, 205, 304]);
+const CUSTOM_INSPECT = Symbol.for("Deno.privateCustomInspect");
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const MAX_REDIRECTS = 20;
 const NORMAL_METHODS = new Set(["DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"]);
 const FORBIDDEN_METHODS = new Set(["CONNECT", "TRACE", "TRACK"]);
+const METHOD = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+const REASON = /^[\t\x20-\x7e\x80-\xff]*$/;
+
+// HTTP/2 has no reason phrases, so a fetched response gets the registered one (RFC 9110 section 15).
+const REASONS = {
+  __proto__: null,
+  100: "Continue", 101: "Switching Protocols", 103: "Early Hints", 200: "OK", 201: "Created", 202: "Accepted",
+  203: "Non-Authoritative Information", 204: "No Content", 205: "Reset Content", 206: "Partial Content",
+  207: "Multi-Status", 208: "Already Reported", 226: "IM Used", 300: "Multiple Choices", 301: "Moved Permanently",
+  302: "Found", 303: "See Other", 304: "Not Modified", 305: "Use Proxy", 307: "Temporary Redirect",
+  308: "Permanent Redirect", 400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 403: "Forbidden",
+  404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable", 407: "Proxy Authentication Required",
+  408: "Request Timeout", 409: "Conflict", 410: "Gone", 411: "Length Required", 412: "Precondition Failed",
+  413: "Content Too Large", 414: "URI Too Long", 415: "Unsupported Media Type", 416: "Range Not Satisfiable",
+  417: "Expectation Failed", 421: "Misdirected Request", 422: "Unprocessable Content", 423: "Locked",
+  424: "Failed Dependency", 425: "Too Early", 426: "Upgrade Required", 428: "Precondition Required",
+  429: "Too Many Requests", 431: "Request Header Fields Too Large", 451: "Unavailable For Legal Reasons",
+  500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
+  504: "Gateway Timeout", 505: "HTTP Version Not Supported", 506: "Variant Also Negotiates",
+  507: "Insufficient Storage", 508: "Loop Detected", 511: "Network Authentication Required",
+};
+
+const isNullBody = (status) => status === 204 || status === 304 || status === 101 || status === 205;
 
 function checkMethod(method) {
+  if (method === "GET" || method === "POST") return method;
   method = `${method}`;
   const upper = method.toUpperCase();
-  if (!/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(method) || FORBIDDEN_METHODS.has(upper)) {
+  if (!METHOD.test(method) || FORBIDDEN_METHODS.has(upper)) {
     throw new TypeError(`${JSON.stringify(method)} is not a method that a request can have`);
   }
   return NORMAL_METHODS.has(upper) ? upper : method;
+}
+
+// Controllers of the incoming requests whose `signal` somebody looked at, by invocation. Entries of requests that are
+// over go when there are many.
+const controllers = new Map();
+
+function incomingSignal(id) {
+  const controller = new AbortController();
+  if (op_hold(id)) controllers.set(id, controller);
+  return controller.signal;
+}
+
+// Called by Rust when the client of an invocation has gone before its response was finished.
+function abort(id) {
+  const controller = controllers.get(id);
+  if (controller === undefined) return;
+  controllers.delete(id);
+  controller.abort(new DOMException("The client has disconnected", "AbortError"));
+}
+
+// Called by Rust when an invocation is over.
+function forget(id) {
+  controllers.delete(id);
 }
 
 class Request {
@@ -36,6 +88,8 @@ class Request {
   #redirect;
   #signal;
   #cf;
+  // The Request this one was made from, for what is only looked up when needed.
+  #base = null;
 
   constructor(input, init = undefined) {
     if (input === INCOMING) {
@@ -43,9 +97,10 @@ class Request {
       this.#redirect = "manual";
       return;
     }
-    if (init !== undefined && init !== null && typeof init !== "object") throw new TypeError("Request: init must be an object");
-    init ??= {};
-    const base = typeof input === "object" && input !== null && #id in input ? input : null;
+    if (init !== undefined && init !== null && typeof init !== "object" && typeof init !== "function") {
+      throw new TypeError("Request: init must be an object");
+    }
+    const base = isRequest(input) ? input : null;
     if (base === null) {
       this.#url = parseUrl(input);
       this.#method = "GET";
@@ -53,39 +108,51 @@ class Request {
     } else {
       this.#url = base.url;
       this.#method = base.method;
-      this.#redirect = base.redirect;
-      this.#cf = base.cf;
+      this.#redirect = base.#redirect;
+      this.#base = base;
     }
-    if (init.method !== undefined) this.#method = checkMethod(init.method);
-    if (init.redirect !== undefined) {
-      if (!["follow", "manual", "error"].includes(init.redirect)) throw new TypeError(`Request: redirect ${init.redirect}`);
-      this.#redirect = init.redirect;
+    if (init === undefined || init === null) {
+      this.#headers = base === null ? new Headers() : copyHeaders(base.headers);
+      if (base !== null) this.#inherit(base);
+      return;
     }
-    if (init.cf !== undefined) this.#cf = init.cf;
-    const signal = init.signal === undefined ? base?.signal : init.signal;
-    if (signal !== undefined && signal !== null && !(signal instanceof AbortSignal)) {
-      throw new TypeError("Request: signal must be an AbortSignal");
-    }
-    this.#signal = signal ?? undefined;
-    this.#headers = new Headers(init.headers ?? base?.headers);
-    this.#takeBody(init, base);
+    this.#apply(init, base);
   }
 
-  #takeBody(init, base) {
-    const bodyless = this.#method === "GET" || this.#method === "HEAD";
-    if (init.body !== undefined && init.body !== null) {
-      if (bodyless) throw new TypeError(`Request: a ${this.#method} request has no body`);
-      const [body, type] = extractBody(init.body);
-      this.#body = body;
-      if (type !== null) setIfAbsent(this.#headers, "content-type", type);
-    } else if (base !== null) {
-      const inherited = bodyOf(base);
-      if (inherited !== null && !bodyless) {
-        if (inherited.unusable) throw new TypeError("Request: the body of the request given was used already");
-        this.#body = new BodyState(inherited.kind, inherited.source);
-        inherited.used = true;
+  #apply(init, base) {
+    const { method, redirect, cf, signal, headers, body } = init;
+    if (method !== undefined) this.#method = checkMethod(method);
+    if (redirect !== undefined) {
+      if (redirect !== "follow" && redirect !== "manual" && redirect !== "error") {
+        throw new TypeError(`Request: redirect is "follow", "manual" or "error", not ${JSON.stringify(`${redirect}`)}`);
       }
+      this.#redirect = redirect;
     }
+    if (cf !== undefined) this.#cf = cf;
+    if (signal === null) {
+      this.#signal = null;
+    } else if (signal !== undefined) {
+      if (!(signal instanceof AbortSignal)) throw new TypeError("Request: signal must be an AbortSignal");
+      this.#signal = signal;
+    }
+    if (headers !== undefined) this.#headers = isHeaders(headers) ? copyHeaders(headers) : new Headers(headers);
+    else this.#headers = base === null ? new Headers() : copyHeaders(base.headers);
+    if (body === undefined || body === null) {
+      if (base !== null && body === undefined) this.#inherit(base);
+      return;
+    }
+    if (this.#method === "GET" || this.#method === "HEAD") {
+      throw new TypeError(`Request: a ${this.#method} request has no body`);
+    }
+    this.#body = extractBody(body);
+    if (this.#body.type !== null) setIfAbsent(this.#headers, "content-type", this.#body.type);
+  }
+
+  #inherit(base) {
+    const body = bodyOf(base);
+    if (body === null) return;
+    if (body.unusable) throw new TypeError("Request: the body of the request given was used already");
+    if (this.#method !== "GET" && this.#method !== "HEAD") this.#body = body.transferred();
   }
 
   #load() {
@@ -93,7 +160,7 @@ class Request {
     const [method, url, bodyId] = op_request_head(this.#id);
     this.#method = method;
     this.#url = url;
-    if (bodyId !== 0 && this.#body === null) this.#body = new BodyState(NATIVE, bodyId);
+    if (bodyId !== 0 && this.#body === null) this.#body = new BodyState(NATIVE, new NativeBody(bodyId, ""));
   }
 
   get method() {
@@ -119,24 +186,67 @@ class Request {
   }
 
   get signal() {
-    return (this.#signal ??= new AbortController().signal);
+    // Null was given to cut a request off from the signal of the one it was made from.
+    if (this.#signal === undefined || this.#signal === null) {
+      if (this.#id !== 0) this.#signal = incomingSignal(this.#id);
+      else if (this.#signal === undefined && this.#base !== null) this.#signal = this.#base.signal;
+      else this.#signal = new AbortController().signal;
+    }
+    return this.#signal;
   }
 
   get cf() {
-    if (this.#cf === undefined && this.#id !== 0) this.#cf = JSON.parse(op_request_cf(this.#id));
+    if (this.#cf === undefined) {
+      if (this.#id !== 0) this.#cf = JSON.parse(op_request_cf(this.#id));
+      else if (this.#base !== null) this.#cf = this.#base.cf;
+    }
     return this.#cf;
   }
 
+  // Constants of a platform without pages, frames and a browser's cache.
+  get cache() {
+    return "default";
+  }
+
+  get credentials() {
+    return "same-origin";
+  }
+
+  get integrity() {
+    return "";
+  }
+
+  get keepalive() {
+    return false;
+  }
+
   clone() {
-    this.#load();
-    const copy = new Request(this.#url, { method: this.#method, redirect: this.#redirect, headers: this.headers, cf: this.cf });
-    if (this.#body !== null) copy.#body = this.#body.clone();
-    if (this.#signal !== undefined) copy.#signal = this.#signal;
+    const body = bodyOf(this);
+    if (body !== null && body.unusable) throw new TypeError("Request: the body was used already, so it cannot be cloned");
+    const copy = new Request(this.url);
+    copy.#url = this.#url;
+    copy.#method = this.#method;
+    copy.#redirect = this.#redirect;
+    copy.#headers = copyHeaders(this.headers);
+    copy.#base = this;
+    if (body !== null) copy.#body = body.clone();
     return copy;
   }
 
   get [Symbol.toStringTag]() {
     return "Request";
+  }
+
+  [CUSTOM_INSPECT](inspect, options) {
+    return inspect(createFilteredInspectProxy({
+      object: this,
+      evaluate: isRequest(this),
+      keys: ["method", "url", "headers", "redirect", "bodyUsed"],
+    }), options);
+  }
+
+  static _is(value) {
+    return typeof value === "object" && value !== null && #id in value;
   }
 
   static _body(request) {
@@ -149,23 +259,39 @@ class Request {
     return request.#headers === undefined ? op_request_headers(request.#id) : flatHeaders(request.#headers);
   }
 
+  // The signal that ends a fetch of this request. Nobody can wait for one that nobody looked at.
   static _signal(request) {
-    return request.#signal;
+    let at = request;
+    while (at.#signal === undefined && at.#base !== null) at = at.#base;
+    return at.#signal ?? undefined;
+  }
+
+  // What `cf` was given when it was made, or undefined.
+  static _cf(request) {
+    let at = request;
+    while (at.#cf === undefined && at.#base !== null) at = at.#base;
+    return at.#id === 0 ? at.#cf : undefined;
   }
 }
-const { _body: bodyOf, _flat: flatOf, _signal: signalOf } = Request;
-for (const hidden of ["_body", "_flat", "_signal"]) delete Request[hidden];
+const { _is: isRequest, _body: bodyOf, _flat: flatOf, _signal: signalOf, _cf: cfOf } = Request;
+for (const name of ["_is", "_body", "_flat", "_signal", "_cf"]) delete Request[name];
 mixinBody(Request.prototype, bodyOf, (request) => request.headers.get("content-type"));
 
+function notFetchable(input, why) {
+  return new TypeError(`${JSON.stringify(input)} is not a URL that can be fetched: ${why}`);
+}
+
 function parseUrl(input) {
+  input = `${input}`;
+  let url;
   try {
-    const url = new URL(`${input}`);
-    if (url.username || url.password) throw new TypeError("has credentials");
-    url.hash = "";
-    return url.href;
+    url = new URL(input);
   } catch {
-    throw new TypeError(`${JSON.stringify(`${input}`)} is not an absolute URL that can be fetched`);
+    throw notFetchable(input, "it is not absolute");
   }
+  if (url.username !== "" || url.password !== "") throw notFetchable(input, "it holds credentials");
+  // A Request keeps the fragment; it is left out on the wire.
+  return url.href;
 }
 
 class Response {
@@ -176,47 +302,67 @@ class Response {
   #url = "";
   #redirected = false;
   #type = "default";
+  // encodeBody: "manual": the body has the encoding that Content-Encoding says.
+  #encoded = false;
 
   constructor(body = null, init = undefined) {
-    if (body === INCOMING) {
-      const [status, flat, bodyId, url, redirected] = init;
-      this.#status = status;
-      this.#headers = lazyHeaders(() => flat, true);
-      if (bodyId !== 0) this.#body = new BodyState(NATIVE, bodyId);
-      this.#url = url;
-      this.#redirected = redirected;
+    if (init === undefined) {
+      this.#headers = new Headers();
+    } else if (body === INCOMING) {
+      this.#headers = init.headers;
+      return;
+    } else {
+      this.#apply(init);
+    }
+    if (body === null) return;
+    const state = extractBody(body);
+    if (isNullBody(this.#status)) throw new TypeError(`Response: status ${this.#status} has no body`);
+    this.#body = state;
+    if (state.type !== null) setIfAbsent(this.#headers, "content-type", state.type);
+  }
+
+  #apply(init) {
+    if (init === null) {
+      this.#headers = new Headers();
       return;
     }
-    init ??= {};
-    if (init.status !== undefined) {
-      const status = Number(init.status);
-      if (!Number.isInteger(status) || (status !== 101 && (status < 200 || status > 599))) {
-        throw new RangeError(`Response: status ${init.status} is outside 200 to 599`);
+    if (typeof init !== "object" && typeof init !== "function") throw new TypeError("Response: init must be an object");
+    const { status, statusText, headers, encodeBody } = init;
+    if (status !== undefined) {
+      const number = Number(status);
+      if (!Number.isInteger(number) || (number !== 101 && (number < 200 || number > 599))) {
+        throw new RangeError(`Response: status ${status} is outside 200 to 599`);
       }
-      this.#status = status;
+      this.#status = number;
     }
-    if (init.statusText !== undefined) this.#statusText = `${init.statusText}`;
-    this.#headers = new Headers(init.headers);
-    const [state, type] = extractBody(body);
-    if (state !== null && NULL_BODY.has(this.#status)) {
-      throw new TypeError(`Response: status ${this.#status} has no body`);
+    if (statusText !== undefined) {
+      this.#statusText = `${statusText}`;
+      if (!REASON.test(this.#statusText)) throw new TypeError("Response: statusText holds characters that HTTP does not allow");
     }
-    this.#body = state;
-    if (type !== null) setIfAbsent(this.#headers, "content-type", type);
+    if (encodeBody !== undefined) {
+      if (encodeBody !== "automatic" && encodeBody !== "manual") {
+        throw new TypeError('Response: encodeBody is "automatic" or "manual"');
+      }
+      this.#encoded = encodeBody === "manual";
+    }
+    this.#headers = isHeaders(headers) ? copyHeaders(headers) : new Headers(headers);
   }
 
   static json(data, init = undefined) {
     const text = JSON.stringify(data);
     if (text === undefined) throw new TypeError("Response.json(): the value has no JSON form");
-    const response = new Response(text, { ...init, headers: undefined });
-    response.#headers = new Headers(init?.headers);
+    const response = new Response(null, init);
+    if (isNullBody(response.#status)) throw new TypeError(`Response.json(): status ${response.#status} has no body`);
+    response.#body = extractBody(text);
     setIfAbsent(response.#headers, "content-type", "application/json");
     return response;
   }
 
   static redirect(url, status = 302) {
+    const location = new URL(`${url}`).href;
+    status = Number(status);
     if (!REDIRECTS.has(status)) throw new RangeError(`Response.redirect(): ${status} is not a redirect status`);
-    const response = new Response(null, { status, headers: { location: new URL(`${url}`).href } });
+    const response = new Response(null, { status, headers: { location } });
     freezeHeaders(response.#headers);
     return response;
   }
@@ -258,17 +404,31 @@ class Response {
   }
 
   clone() {
-    const copy = new Response(null, { status: this.#status || 200, statusText: this.#statusText, headers: this.#headers });
+    if (this.#body !== null && this.#body.unusable) {
+      throw new TypeError("Response: the body was used already, so it cannot be cloned");
+    }
+    const copy = new Response();
     copy.#status = this.#status;
+    copy.#statusText = this.#statusText;
+    copy.#headers = copyHeaders(this.#headers);
     copy.#type = this.#type;
     copy.#url = this.#url;
     copy.#redirected = this.#redirected;
+    copy.#encoded = this.#encoded;
     if (this.#body !== null) copy.#body = this.#body.clone();
     return copy;
   }
 
   get [Symbol.toStringTag]() {
     return "Response";
+  }
+
+  [CUSTOM_INSPECT](inspect, options) {
+    return inspect(createFilteredInspectProxy({
+      object: this,
+      evaluate: isResponse(this),
+      keys: ["status", "statusText", "ok", "headers", "url", "redirected", "type", "bodyUsed"],
+    }), options);
   }
 
   static _is(value) {
@@ -278,29 +438,43 @@ class Response {
   static _body(response) {
     return response.#body;
   }
-}
-const { _is: isResponse, _body: responseBody } = Response;
-for (const hidden of ["_is", "_body"]) delete Response[hidden];
-mixinBody(Response.prototype, responseBody, (response) => response.headers.get("content-type"));
 
-// A body on its way to Rust for an invocation: [text or bytes or null, id of a native body or 0].
-function outgoing(body, invocation) {
-  if (body === null) return [null, 0];
-  if (body.unusable) throw new TypeError("The body has been used already");
-  if (body.stream === null || body.kind !== NATIVE) {
-    if (body.stream === null) {
-      body.used = true;
-      if (body.kind === TEXT) return [core.encode(body.source), 0];
-      if (body.kind === BYTES) return [body.source, 0];
-      if (body.kind === NATIVE) return [null, body.source];
-    }
-  } else {
-    // Somebody looked at `.body` and left it alone.
-    body.take();
-    return [null, body.source];
+  static _status(response) {
+    return response.#status;
   }
-  return [null, streamToNative(body.asStream(), invocation)];
+
+  static _headers(response) {
+    return response.#headers;
+  }
+
+  // The Content-Encoding that the body has to have when it leaves.
+  static _coding(response) {
+    if (response.#encoded) return response.#body.coding;
+    return codingOf(response.#headers);
+  }
+
+  static _fetched(status, flat, bodyId, url, redirected, signal) {
+    const coding = codingOfFlat(flat);
+    const response = new Response(INCOMING, { headers: lazyHeaders(() => flat, true, coding) });
+    response.#status = status;
+    response.#statusText = REASONS[status] ?? "";
+    response.#type = "basic";
+    response.#url = url;
+    response.#redirected = redirected;
+    if (bodyId !== 0) {
+      const native = new NativeBody(bodyId, coding);
+      if (signal !== undefined) native.abortWith(signal);
+      response.#body = new BodyState(NATIVE, native);
+    }
+    return response;
+  }
 }
+const {
+  _is: isResponse, _body: responseBody, _status: responseStatus, _headers: responseHeaders, _coding: responseCoding,
+  _fetched: fetched,
+} = Response;
+for (const name of ["_is", "_body", "_status", "_headers", "_coding", "_fetched"]) delete Response[name];
+mixinBody(Response.prototype, responseBody, (response) => response.headers.get("content-type"));
 
 let nextFetch = 1;
 
@@ -309,25 +483,30 @@ async function fetch(input, init = undefined) {
   if (typeof invocation !== "number") {
     throw new TypeError("fetch() works only while a request is handled: move it from the top level into the handler");
   }
-  const request = new Request(input, init);
+  const request = init === undefined && isRequest(input) ? input : new Request(input, init);
   const signal = signalOf(request);
   signal?.throwIfAborted();
   let { method, url } = request;
+  const { redirect } = request;
+  const hash = url.indexOf("#");
+  if (hash >= 0) url = url.slice(0, hash);
   let headers = flatOf(request);
-  let [bytes, bodyId] = outgoing(bodyOf(request), invocation);
-  const cf = init?.cf === undefined ? "" : JSON.stringify(init.cf);
+  const body = method === "GET" || method === "HEAD" ? null : bodyOf(request);
+  // A response's body sent on as a request's: encoded only if this request says so, too.
+  const coded = body !== null && body.coding !== "" && body.coding === codingOf(request.headers);
+  let [bytes, bodyId] = outgoing(body, coded ? body.coding : "", invocation);
+  const options = cfOf(request);
+  const cf = options === undefined ? "" : JSON.stringify(options) ?? "";
   for (let hops = 0;; hops++) {
-    const head = await send(invocation, method, url, headers, bytes, bodyId, cf, signal);
-    const location = REDIRECTS.has(head[0]) ? headerOf(head[1], "location") : null;
-    if (location === null || request.redirect === "manual") {
-      return new Response(INCOMING, [head[0], head[1], head[2], url, hops > 0]);
-    }
-    if (head[2] !== 0) op_body_close(head[2]);
-    if (request.redirect === "error") throw new TypeError(`fetch(): ${url} redirects, and redirect is "error"`);
+    const [status, flat, answerId] = await send(invocation, method, url, headers, bytes, bodyId, cf, signal);
+    const location = redirect !== "manual" && REDIRECTS.has(status) ? headerOf(flat, "location") : null;
+    if (location === null) return fetched(status, flat, answerId, url, hops > 0, signal);
+    if (answerId !== 0) op_body_close(answerId);
+    if (redirect === "error") throw new TypeError(`fetch(): ${url} redirects, and redirect is "error"`);
     if (hops === MAX_REDIRECTS) throw new TypeError(`fetch(): more than ${MAX_REDIRECTS} redirects`);
-    if (bodyId !== 0 && head[0] !== 303) throw new TypeError("fetch(): a streamed body cannot follow a redirect");
-    const next = new URL(location, url);
-    if (head[0] === 303 ? method !== "HEAD" : head[0] <= 302 && method === "POST") {
+    if (bodyId !== 0 && status !== 303) throw new TypeError("fetch(): a streamed body cannot follow a redirect");
+    const next = redirectTarget(location, url);
+    if (status === 303 ? method !== "HEAD" && method !== "GET" : status <= 302 && method === "POST") {
       method = "GET";
       bytes = null;
       bodyId = 0;
@@ -337,18 +516,35 @@ async function fetch(input, init = undefined) {
     if (next.origin !== new URL(url).origin) {
       headers = withoutHeaders(headers, (name) => name === "authorization" || name === "cookie" || name === "proxy-authorization");
     }
-    next.hash = "";
     url = next.href;
   }
 }
 
+function redirectTarget(location, base) {
+  let next;
+  try {
+    next = new URL(location, base);
+  } catch {
+    throw new TypeError(`fetch(): ${base} redirects to ${JSON.stringify(location)}, which is not a URL`);
+  }
+  if (next.username !== "" || next.password !== "") {
+    throw new TypeError(`fetch(): ${base} redirects to a URL that holds credentials`);
+  }
+  next.hash = "";
+  return next;
+}
+
 async function send(invocation, method, url, headers, bytes, bodyId, cf, signal) {
   if (signal === undefined) return await op_fetch(invocation, 0, method, url, headers, bytes, bodyId, cf);
-  const token = nextFetch++;
+  const token = nextFetch;
+  nextFetch = token === 0x3fffffff ? 1 : token + 1;
   const cancel = () => op_fetch_cancel(token);
   signal.addEventListener("abort", cancel, { once: true });
   try {
-    return await op_fetch(invocation, token, method, url, headers, bytes, bodyId, cf);
+    const head = await op_fetch(invocation, token, method, url, headers, bytes, bodyId, cf);
+    if (signal.aborted && head[2] !== 0) op_body_close(head[2]);
+    signal.throwIfAborted();
+    return head;
   } catch (error) {
     signal.throwIfAborted();
     throw error;
@@ -370,5 +566,8 @@ function withoutHeaders(flat, drop) {
   return kept.join("\n");
 }
 
-return { Request, Response, fetch, INCOMING, isResponse, responseBody, outgoing };
+return {
+  Request, Response, fetch, abort, forget, INCOMING, isRequest, isResponse, responseBody, responseStatus, responseHeaders,
+  responseCoding,
+};
 })();

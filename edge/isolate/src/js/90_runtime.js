@@ -2,62 +2,67 @@
 // `dispatch` from the global after a start and removes the name.
 
 (function () {
+"use strict";
 const { core } = __bootstrap;
 const {
   op_respond, op_respond_text, op_fail, op_wait_until, op_pass_through, op_log, op_call, op_call_async,
 } = core.ops;
 const load = (name) => core.loadExtScript(`ext:deno_web/${name}.js`);
-const { Headers, flatHeaders } = core.loadExtScript("ext:skerry/10_headers.js");
-const { FormData } = core.loadExtScript("ext:skerry/15_formdata.js");
-const { TEXT } = core.loadExtScript("ext:skerry/20_body.js");
-const { Request, Response, fetch, INCOMING, isResponse, responseBody, outgoing } = core.loadExtScript(
-  "ext:skerry/30_messages.js",
-);
-const { inspectArgs: inspectWith } = load("01_console");
-const inspectArgs = (args) => inspectWith(args, { colors: false });
+const loadOwn = (name) => core.loadExtScript(`ext:skerry/${name}.js`);
+const { queueMicrotask, refuseSharedMemory } = loadOwn("00_guards");
+const { Headers, flatHeaders } = loadOwn("10_headers");
+const { Blob, File } = loadOwn("12_blob");
+const { FormData } = loadOwn("15_formdata");
+const { outgoing, TEXT } = loadOwn("20_body");
+const {
+  Request, Response, fetch, abort, forget, INCOMING, isRequest, isResponse, responseBody, responseStatus, responseHeaders,
+  responseCoding,
+} = loadOwn("30_messages");
+const { IdentityTransformStream, FixedLengthStream, CompressionStream, DecompressionStream } = loadOwn("40_streams");
+const webcrypto = loadOwn("50_crypto");
+const { console, describe, show, report, performance } = loadOwn("60_console");
 const { getAsyncContext, setAsyncContext } = core;
-
-// The handlers' view of a failure: the message, then the frames that are the function's own.
-function describe(error) {
-  if (typeof error !== "object" || error === null || typeof error.stack !== "string") return `Uncaught ${inspectArgs([error])}`;
-  const lines = error.stack.split("\n").filter((line) => !/\(ext:|at ext:/.test(line));
-  return lines.join("\n").replaceAll("file:///", "");
-}
 
 function respond(id, response) {
   if (!isResponse(response)) {
-    op_fail(id, "invalid", `The handler returned ${inspectArgs([response])}, not a Response`);
+    op_fail(id, "invalid", `The handler returned ${show([response])}, not a Response`);
     return;
   }
-  if (response.status === 0) {
+  const status = responseStatus(response);
+  if (status === 0) {
     op_fail(id, "invalid", "The handler returned Response.error()");
     return;
   }
-  const body = responseBody(response);
-  const flat = flatHeaders(response.headers);
-  if (body !== null && body.kind === TEXT && body.stream === null && !body.used) {
-    body.used = true;
-    op_respond_text(id, response.status, flat, body.source);
-    return;
-  }
   try {
-    const [bytes, bodyId] = outgoing(body, id);
-    op_respond(id, response.status, flat, bytes, bodyId);
+    const body = responseBody(response);
+    const flat = flatHeaders(responseHeaders(response));
+    if (body === null) {
+      op_respond(id, status, flat, null, 0);
+      return;
+    }
+    const coding = responseCoding(response);
+    if (coding === "" && body.kind === TEXT && body.stream === null && !body.used) {
+      body.used = true;
+      op_respond_text(id, status, flat, body.source);
+      return;
+    }
+    const [bytes, bodyId] = outgoing(body, coding, id);
+    op_respond(id, status, flat, bytes, bodyId);
   } catch (error) {
     op_fail(id, "invalid", describe(error));
   }
 }
 
-const ctxIds = new WeakMap();
-function idOf(ctx) {
-  const id = ctxIds.get(ctx);
-  if (id === undefined) throw new TypeError("Illegal invocation: call it as a method of ctx");
-  return id;
-}
-
 class ExecutionContext {
+  #id;
+
+  constructor(id) {
+    if (typeof id !== "number") throw new TypeError("Illegal constructor");
+    this.#id = id;
+  }
+
   waitUntil(promise) {
-    const id = idOf(this);
+    const id = this.#id;
     op_wait_until(id, 1);
     Promise.resolve(promise).then(
       () => op_wait_until(id, -1),
@@ -69,7 +74,7 @@ class ExecutionContext {
   }
 
   passThroughOnException() {
-    op_pass_through(idOf(this));
+    op_pass_through(this.#id);
   }
 }
 
@@ -103,7 +108,7 @@ class TokenVerifier {
   // Of a Request (its Authorization header) or a token: { ok, subject, claims } or { ok: false, reason, response }.
   async verify(input) {
     const id = currentInvocation(`${this.#name}.verify()`);
-    const authorization = input instanceof Request ? input.headers.get("authorization") ?? "" : `Bearer ${input}`;
+    const authorization = isRequest(input) ? input.headers.get("authorization") ?? "" : `Bearer ${input}`;
     let text = op_call(id, this.#name, "verify", authorization);
     // Keys that have to be fetched first cannot be had synchronously.
     if (text === "") text = await op_call_async(id, this.#name, "verify", authorization);
@@ -133,7 +138,7 @@ class CohortAssigner {
   // Of a Request (its cookie; a new client gets one) or of a key: { cohort, isNew, setCookie }.
   assign(input) {
     const id = currentInvocation(`${this.#name}.assign()`);
-    const byRequest = input instanceof Request;
+    const byRequest = isRequest(input);
     const text = byRequest ? input.headers.get("cookie") ?? "" : `${input}`;
     return JSON.parse(op_call(id, this.#name, byRequest ? "cookie" : "key", text));
   }
@@ -179,9 +184,7 @@ function boot(namespace, bindings) {
 function dispatch(id) {
   setAsyncContext(id);
   try {
-    const ctx = new ExecutionContext();
-    ctxIds.set(ctx, id);
-    const answer = handler.fetch(new Request(INCOMING, id), env, ctx);
+    const answer = handler.fetch(new Request(INCOMING, id), env, new ExecutionContext(id));
     if (isResponse(answer)) {
       respond(id, answer);
     } else {
@@ -198,29 +201,33 @@ function dispatch(id) {
 }
 
 // A rejection that nobody handles, or a throw in a timer, is the function's mistake, not the end of its isolate.
-const report = (what, error) => {
-  const id = getAsyncContext();
-  op_log(typeof id === "number" ? id : 0, 4, `${what}: ${describe(error)}`);
-};
 core.setUnhandledPromiseRejectionHandler((_promise, reason) => {
   report("Unhandled rejection", reason);
   return true;
 });
 core.setReportExceptionCallback((error) => report("Uncaught", error));
 
-const console = {};
-for (const [name, level] of [["debug", 1], ["log", 2], ["info", 2], ["trace", 2], ["dir", 2], ["warn", 3], ["error", 4]]) {
-  console[name] = (...args) => {
-    const id = getAsyncContext();
-    op_log(typeof id === "number" ? id : 0, level, inspectArgs(args));
-  };
+function reportError(error) {
+  report("Uncaught", error);
 }
-console.assert = (condition, ...args) => {
-  if (!condition) console.error("Assertion failed:", ...args);
+
+const scheduler = {
+  // Resolves after so many milliseconds, or rejects when the signal aborts before.
+  async wait(delay, { signal } = {}) {
+    signal?.throwIfAborted();
+    await new Promise((resolve, reject) => {
+      const onAbort = () => {
+        clearTimeout(timer);
+        reject(signal.reason);
+      };
+      const timer = setTimeout(() => {
+        signal?.removeEventListener("abort", onAbort);
+        resolve();
+      }, delay);
+      signal?.addEventListener("abort", onAbort, { once: true });
+    });
+  },
 };
-for (const name of ["group", "groupCollapsed", "groupEnd", "time", "timeEnd", "timeLog", "count", "countReset", "table", "clear"]) {
-  console[name] = name === "table" || name === "group" ? console.log : () => {};
-}
 
 const visible = (value) => ({ value, writable: true, enumerable: true, configurable: true });
 const hidden = (value) => ({ value, writable: true, enumerable: false, configurable: true });
@@ -229,12 +236,11 @@ const events = load("02_event");
 const aborts = load("03_abort_signal");
 const streams = load("06_streams");
 const encoding = load("08_text_encoding");
-const files = load("09_file");
 const timers = core.loadExtScript("ext:skerry/25_timers.js");
 const base64 = load("05_base64");
-const compression = load("14_compression");
 const exceptions = load("01_dom_exception");
 const urls = load("00_url");
+const { setTimeout, clearTimeout } = timers;
 
 const interfaces = {
   Headers, FormData, Request, Response,
@@ -257,39 +263,56 @@ const interfaces = {
   CountQueuingStrategy: streams.CountQueuingStrategy,
   TextEncoder: encoding.TextEncoder, TextDecoder: encoding.TextDecoder,
   TextEncoderStream: encoding.TextEncoderStream, TextDecoderStream: encoding.TextDecoderStream,
-  CompressionStream: compression.CompressionStream, DecompressionStream: compression.DecompressionStream,
-  Blob: files.Blob, File: files.File,
+  CompressionStream, DecompressionStream, IdentityTransformStream, FixedLengthStream,
+  Blob, File,
 };
 const functions = {
-  fetch,
+  fetch, reportError, queueMicrotask,
   atob: base64.atob, btoa: base64.btoa,
-  setTimeout: timers.setTimeout, clearTimeout: timers.clearTimeout,
+  setTimeout, clearTimeout,
   setInterval: timers.setInterval, clearInterval: timers.clearInterval,
   structuredClone: load("02_structured_clone").structuredClone,
-  queueMicrotask: core.queueMicrotask,
 };
 for (const name of Object.keys(interfaces)) Object.defineProperty(globalThis, name, hidden(interfaces[name]));
 for (const name of Object.keys(functions)) Object.defineProperty(globalThis, name, visible(functions[name]));
 Object.defineProperties(globalThis, {
   self: { value: globalThis, writable: true, enumerable: true, configurable: true },
   console: hidden(console),
+  performance: hidden(performance),
+  scheduler: hidden(scheduler),
   navigator: hidden(Object.freeze({ userAgent: "Skerry" })),
   [Symbol.for("skerry:edge")]: { value: Object.freeze(edge), writable: false, enumerable: false, configurable: false },
 });
 
-// Native classes cannot be in a snapshot, so WebCrypto's objects are made on first use.
-const webcrypto = core.loadExtScript("ext:deno_crypto/00_crypto.js");
-for (const name of ["crypto", "Crypto", "CryptoKey", "SubtleCrypto"]) {
-  Object.defineProperty(globalThis, name, {
-    get: () => webcrypto[name],
-    set: (value) => Object.defineProperty(globalThis, name, hidden(value)),
-    enumerable: false,
-    configurable: true,
-  });
-}
+// Native objects cannot be in a snapshot, so `crypto` is made on first use.
+for (const name of ["Crypto", "CryptoKey", "SubtleCrypto"]) Object.defineProperty(globalThis, name, hidden(webcrypto[name]));
+Object.defineProperty(globalThis, "crypto", {
+  get: webcrypto.crypto,
+  set: (value) => Object.defineProperty(globalThis, "crypto", hidden(value)),
+  enumerable: false,
+  configurable: true,
+});
 
-// What an invocation that is over may have left: called with its number before the next stretch of JavaScript.
-const release = timers.releaseTimers;
+// Absent, though Workers has it: caches (comes with the cache), HTMLRewriter, WebSocket and WebSocketPair, EventSource,
+// MessageChannel and MessagePort, addEventListener and the service worker syntax, crypto.DigestStream, performance.mark
+// and measure, URL.createObjectURL, ShadowRealm, SharedArrayBuffer, and everything under "node:" and "cloudflare:".
 
-globalThis.__skerry = { boot, dispatch, release };
+globalThis.__skerry = {
+  // Rust takes this first, in an isolate that has started and before any code of a function.
+  get boot() {
+    refuseSharedMemory();
+    return boot;
+  },
+  dispatch,
+  // Called before the next stretch of JavaScript for an invocation that left something here: when its client has gone,
+  // and when it is over.
+  release(id, gone) {
+    if (gone) {
+      abort(id);
+    } else {
+      timers.releaseTimers(id);
+      forget(id);
+    }
+  },
+};
 })();
