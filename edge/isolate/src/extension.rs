@@ -142,6 +142,9 @@ fn flatten(headers: &http::HeaderMap) -> Vec<u8> {
     flat
 }
 
+/// The only field of the most common response: one made of a string.
+const PLAIN_TEXT: &str = "content-type\ntext/plain;charset=UTF-8";
+
 /// Most bytes of a head that a function writes: what the other side of a connection can be expected to take.
 const HEAD_BYTES: usize = 128 << 10;
 
@@ -150,13 +153,22 @@ pub(crate) fn unflatten(flat: &str, headers: &mut http::HeaderMap) -> Result<(),
     if flat.len() > HEAD_BYTES {
         return Err(format!("its header fields are larger than {} KiB", HEAD_BYTES >> 10));
     }
+    if flat == PLAIN_TEXT {
+        headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain;charset=UTF-8"));
+        return Ok(());
+    }
     let mut parts = flat.split('\n');
     while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
         let parsed =
             http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("invalid header name {name:?}"))?;
-        // JavaScript strings here hold one byte per character (Latin-1), as header values do.
-        let bytes: Vec<u8> = value.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
-        let value = http::HeaderValue::from_bytes(&bytes).map_err(|_| format!("invalid value of header {name:?}"))?;
+        let value = if value.is_ascii() {
+            http::HeaderValue::from_str(value)
+        } else {
+            // JavaScript strings here hold one byte per character (Latin-1), as header values do.
+            let bytes: Vec<u8> = value.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
+            http::HeaderValue::from_bytes(&bytes)
+        };
+        let value = value.map_err(|_| format!("invalid value of header {name:?}"))?;
         headers
             .try_append(parsed, value)
             .map_err(|_| format!("more header fields than HTTP can carry, at {name:?}"))?;

@@ -180,15 +180,14 @@ impl Resident {
         blank.isolate.buffers.refused.store(false, Ordering::Relaxed);
         self.segments.set(self.segments.get().wrapping_add(1));
         self.slot.begin(&self.handle, &self.heap_full, budget);
-        let before = thread_time();
-        let (result, used, hoards) = blank.isolate.with(|runtime| {
+        let (result, ended, hoards) = blank.isolate.with(|runtime| {
             let result = body(runtime);
-            let used = thread_time().saturating_sub(before);
+            let ended = self.slot.end();
             // Looking costs microseconds: what took that long anyhow, and now and then the others.
-            let look = used >= LOOK_AFTER || self.segments.get().is_multiple_of(LOOK_EVERY);
-            (result, used, look && self.external.is_over(runtime.v8_isolate()))
+            let look = ended.used >= LOOK_AFTER || self.segments.get().is_multiple_of(LOOK_EVERY);
+            (result, ended, look && self.external.is_over(runtime.v8_isolate()))
         });
-        if self.slot.end() {
+        if ended.killed {
             self.condemn(self.broke(limit));
         }
         if hoards || self.external.over.load(Ordering::Relaxed) {
@@ -199,7 +198,7 @@ impl Resident {
             let refused = blank.isolate.buffers.refused.load(Ordering::Relaxed);
             self.condemn(self.broke(if refused { Limit::Buffers } else { Limit::Heap }));
         }
-        (result, used)
+        (result, ended.used)
     }
 
     fn broke(&self, limit: Limit) -> Fault {
@@ -550,12 +549,6 @@ impl http_body::Body for Answered {
 
 fn empty() -> Body {
     Box::pin(http_body_util::BodyExt::map_err(http_body_util::Empty::new(), |never| match never {}))
-}
-
-/// Processor time of the calling thread.
-fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// An error of the function, as its author wants to read it: message, place, source line with a mark under the column.

@@ -8,8 +8,10 @@ use deno_core::v8::IsolateHandle;
 
 use crate::entered::look_at_memory;
 
-/// How often the slots are looked at while something runs, and while nothing has for a second.
-const TICK: Duration = Duration::from_millis(1);
+/// How often the slots are looked at: when a budget is about to end, while something runs, and while nothing has for a
+/// second. Each look costs its core a few microseconds, and the isolates their share of it.
+const SHORT_TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_millis(4);
 const IDLE_TICK: Duration = Duration::from_millis(10);
 
 /// A segment may last so many times its budget, and this much, before it is ended although it was on no processor.
@@ -38,6 +40,16 @@ struct Running {
     started: Option<Instant>,
     budget: Duration,
     killed: bool,
+    /// When the watchdog first saw the segment, and the thread's time on a processor then.
+    seen: Option<(Instant, Duration)>,
+}
+
+/// How a segment ended.
+pub(crate) struct Ended {
+    /// The watchdog ended it.
+    pub(crate) killed: bool,
+    /// Processor time it used.
+    pub(crate) used: Duration,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -80,13 +92,24 @@ impl Slot {
         running.started = Some(Instant::now());
         running.budget = budget;
         running.killed = false;
+        running.seen = None;
     }
 
-    /// The segment is over. Whether it was ended by the watchdog. After this, no termination can arrive any more.
-    pub(crate) fn end(&self) -> bool {
+    /// The segment is over. After this, no termination can arrive any more.
+    ///
+    /// A short segment is charged the time on the wall, which costs nothing to know and is never less than the time on a
+    /// processor. A long one, in which the thread may have had to wait for a processor, is charged that time only up to
+    /// the watchdog's first look.
+    pub(crate) fn end(&self) -> Ended {
         let mut running = lock(&self.running);
         running.handle = None;
-        running.killed
+        let Some(started) = running.started else { return Ended { killed: running.killed, used: Duration::ZERO } };
+        let wall = started.elapsed();
+        let used = match running.seen {
+            Some((at, on_cpu)) => wall.min(at - started + thread_time().saturating_sub(on_cpu)),
+            None => wall,
+        };
+        Ended { killed: running.killed, used }
     }
 
     /// Time on a processor of this slot's thread, as far as the system tells.
@@ -95,45 +118,52 @@ impl Slot {
         text.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)
     }
 
-    /// Looks at this slot once; whether something ran.
-    fn look(&self, seen: &mut Look) -> bool {
+    /// Looks at this slot once. What is left of the budget of what runs, on the wall; `None` when nothing does.
+    fn look(&self, looked: &mut Look) -> Option<Duration> {
         let mut running = lock(&self.running);
-        let (Some(handle), Some(started)) = (&running.handle, running.started) else { return false };
-        if seen.segment != running.segment {
-            *seen = Look { segment: running.segment, on_cpu: self.on_cpu(), looked: started };
+        let (Some(handle), Some(started)) = (&running.handle, running.started) else { return None };
+        if looked.segment != running.segment {
+            *looked = Look { segment: running.segment, memory: started };
         }
-        if started.elapsed() >= MEMORY_AFTER && seen.looked.elapsed() >= MEMORY_AFTER {
-            seen.looked = Instant::now();
+        let (wall, budget) = (started.elapsed(), running.budget);
+        if wall >= MEMORY_AFTER && looked.memory.elapsed() >= MEMORY_AFTER {
+            looked.memory = Instant::now();
             look_at_memory(handle);
         }
-        // The clock on the wall is the cheap question; only then is the processor's asked, because a thread that had to
-        // wait for a processor has not used it.
-        if running.killed || running.heap_full.load(Ordering::Relaxed) {
-            handle.terminate_execution();
-        } else if started.elapsed() >= running.budget * WALL_FACTOR + WALL_REST {
-            // On no processor for all that time: it waits inside V8 for something that no limit counts.
-            handle.terminate_execution();
-            running.killed = true;
-        } else if started.elapsed() >= running.budget {
-            let used = match (self.on_cpu(), seen.on_cpu) {
-                (Some(now), Some(then)) => now.saturating_sub(then) + TICK,
-                _ => started.elapsed(),
+        let over = if running.killed || running.heap_full.load(Ordering::Relaxed) {
+            true
+        } else if wall < budget {
+            false
+        } else {
+            // The clock on the wall is the cheap question; only then is the processor's asked, because a thread that had
+            // to wait for a processor has not used it. One that was on none for all that time waits inside V8 for
+            // something that no limit counts.
+            let used = match (self.on_cpu(), running.seen) {
+                (Some(now), Some((at, then))) => now.saturating_sub(then) + (at - started),
+                _ => wall,
             };
-            if used >= running.budget {
-                handle.terminate_execution();
-                running.killed = true;
-            }
+            used >= budget || wall >= budget * WALL_FACTOR + WALL_REST
+        };
+        if over {
+            handle.terminate_execution();
+            running.killed |= !running.heap_full.load(Ordering::Relaxed);
+        } else if running.seen.is_none() {
+            running.seen = self.on_cpu().map(|on_cpu| (Instant::now(), on_cpu));
         }
-        true
+        Some(budget.saturating_sub(wall))
     }
 }
 
-/// The segment that ran at the last look at a slot, and its thread's processor time then.
+/// Processor time of the calling thread.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// The segment that ran at the last look at a slot, and when its memory was last looked at.
 struct Look {
     segment: u64,
-    on_cpu: Option<Duration>,
-    /// When its memory was last looked at.
-    looked: Instant,
+    memory: Instant,
 }
 
 fn watch(slots: &Weak<Mutex<Vec<Weak<Slot>>>>) {
@@ -143,18 +173,19 @@ fn watch(slots: &Weak<Mutex<Vec<Weak<Slot>>>>) {
         {
             let slots = lock(&slots);
             if seen.len() != slots.len() || !seen.iter().zip(slots.iter()).all(|(a, b)| a.0.ptr_eq(b)) {
-                seen = slots
-                    .iter()
-                    .map(|slot| (Weak::clone(slot), Look { segment: 0, on_cpu: None, looked: last_active }))
-                    .collect();
+                let look = |slot: &Weak<Slot>| (Weak::clone(slot), Look { segment: 0, memory: last_active });
+                seen = slots.iter().map(look).collect();
             }
         }
         drop(slots);
-        for (slot, last) in &mut seen {
-            if slot.upgrade().is_some_and(|slot| slot.look(last)) {
-                last_active = Instant::now();
-            }
+        let left = seen.iter_mut().filter_map(|(slot, looked)| slot.upgrade()?.look(looked)).min();
+        if left.is_some() {
+            last_active = Instant::now();
         }
-        std::thread::sleep(if last_active.elapsed() < Duration::from_secs(1) { TICK } else { IDLE_TICK });
+        std::thread::sleep(match left {
+            Some(left) => (left / 2).clamp(SHORT_TICK, TICK),
+            None if last_active.elapsed() < Duration::from_secs(1) => TICK,
+            None => IDLE_TICK,
+        });
     }
 }
