@@ -325,6 +325,27 @@ fn a_streamed_request_body_goes_through_untouched() {
 }
 
 #[test]
+fn the_signal_of_a_request_aborts_when_its_client_goes() {
+    with_worker(|worker| async move {
+        let program = handler(
+            "const derived = new Request(request, { method: 'PUT', body: 'x' });
+             ctx.waitUntil(new Promise((resolve) => derived.signal.addEventListener('abort', () => { console.log(request.signal.reason.name, request.signal.aborted); resolve() })));
+             await scheduler.wait(10000); return new Response('nobody waits for this')",
+        );
+        let echo = Rc::new(Echo::default());
+        let invoked = worker.invoke(&program, request("GET", "/", ""), Rc::clone(&echo) as _);
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(50), invoked).await.is_err());
+        for _ in 0..200 {
+            if !echo.log.borrow().is_empty() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert_eq!(*echo.log.borrow(), ["2 AbortError true"]);
+    });
+}
+
+#[test]
 fn wait_until_goes_on_after_the_answer_and_logs_reach_the_platform() {
     with_worker(|worker| async move {
         let program = handler(
