@@ -380,13 +380,35 @@ fn op_fetch_cancel(state: &mut OpState, #[smi] token: u32) {
     }
 }
 
-/// Takes a body out for reading, with the invocation that it belongs to.
-fn take_body(state: &Rc<RefCell<OpState>>, id: u32) -> Result<(Body, u32), JsErrorBox> {
+/// A body taken out for reading, with the invocation that it belongs to.
+struct Reading {
+    body: Body,
+    owner: u32,
+    /// Ends when the body is closed: by JavaScript, or with its invocation.
+    closed: oneshot::Receiver<()>,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Result<Option<Bytes>, JsErrorBox> {
+        tokio::select! {
+            chunk = next_chunk(&mut self.body) => chunk,
+            _ = &mut self.closed => Err(closed()),
+        }
+    }
+}
+
+fn closed() -> JsErrorBox {
+    JsErrorBox::type_error("the body is closed")
+}
+
+fn take_body(state: &Rc<RefCell<OpState>>, id: u32) -> Result<Reading, JsErrorBox> {
     let mut state = state.borrow_mut();
     let held = state.borrow_mut::<Held>();
-    let slot = held.bodies.get_mut(id).ok_or_else(|| JsErrorBox::type_error("the body is closed"))?;
+    let slot = held.bodies.get_mut(id).ok_or_else(closed)?;
     let body = slot.body.take().ok_or_else(|| JsErrorBox::type_error("the body is being read already"))?;
-    Ok((body, slot.owner))
+    let (reading, closed) = oneshot::channel();
+    slot.reading = Some(reading);
+    Ok(Reading { body, owner: slot.owner, closed })
 }
 
 async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, JsErrorBox> {
@@ -405,13 +427,13 @@ async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, JsErrorBox> {
 
 #[op2]
 async fn op_body_read(state: Rc<RefCell<OpState>>, #[smi] id: u32) -> Result<Option<Uint8Array>, JsErrorBox> {
-    let (mut body, owner) = take_body(&state, id)?;
-    let chunk = next_chunk(&mut body).await;
+    let mut reading = take_body(&state, id)?;
+    let chunk = reading.next().await;
     let mut state = state.borrow_mut();
     let held = state.borrow_mut::<Held>();
-    held.touch(owner);
+    held.touch(reading.owner);
     match (&chunk, held.bodies.get_mut(id)) {
-        (Ok(Some(_)), Some(slot)) => slot.body = Some(body),
+        (Ok(Some(_)), Some(slot)) => slot.body = Some(reading.body),
         _ => drop(held.bodies.remove(id)),
     }
     Ok(chunk?.map(|bytes| Vec::from(bytes).into()))
@@ -419,10 +441,10 @@ async fn op_body_read(state: Rc<RefCell<OpState>>, #[smi] id: u32) -> Result<Opt
 
 #[op2]
 async fn op_body_read_all(state: Rc<RefCell<OpState>>, #[smi] id: u32) -> Result<Uint8Array, JsErrorBox> {
-    let (mut body, owner) = take_body(&state, id)?;
+    let mut reading = take_body(&state, id)?;
     let mut all = Gathered::new(Arc::clone(&state.borrow().borrow::<Held>().buffers));
     let result = loop {
-        match next_chunk(&mut body).await {
+        match reading.next().await {
             Ok(None) => break Ok(()),
             Ok(Some(chunk)) if all.push(&chunk) => {}
             Ok(Some(_)) => {
@@ -436,9 +458,9 @@ async fn op_body_read_all(state: Rc<RefCell<OpState>>, #[smi] id: u32) -> Result
     let mut state = state.borrow_mut();
     let held = state.borrow_mut::<Held>();
     held.bodies.remove(id);
-    held.touch(owner);
+    held.touch(reading.owner);
     if result.as_ref().is_err_and(|error| error.get_class() == "RangeError")
-        && let Some(invocation) = held.invocations.get_mut(owner)
+        && let Some(invocation) = held.invocations.get_mut(reading.owner)
     {
         invocation.broke.get_or_insert(Limit::Buffers);
     }

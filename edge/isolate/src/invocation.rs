@@ -140,6 +140,14 @@ pub(crate) struct HeldBody {
     pub(crate) owner: u32,
     /// `None` while a read is under way.
     pub(crate) body: Option<Body>,
+    /// Kept while a read is under way, which ends when this goes.
+    pub(crate) reading: Option<oneshot::Sender<()>>,
+}
+
+impl HeldBody {
+    pub(crate) fn new(owner: u32, body: Body) -> Self {
+        Self { owner, body: Some(body), reading: None }
+    }
 }
 
 /// What goes through the channel of a body that JavaScript writes.
@@ -192,7 +200,7 @@ impl Held {
 
     /// Holds a body that is `owner`'s; `None` when the table is full.
     pub(crate) fn insert_body(&mut self, owner: u32, body: Body) -> Option<u32> {
-        let id = self.bodies.insert(HeldBody { owner, body: Some(body) })?;
+        let id = self.bodies.insert(HeldBody::new(owner, body))?;
         if let Some(invocation) = self.invocations.get_mut(owner) {
             let owned = &mut invocation.owned;
             if owned.len() >= 64 && owned.len().is_power_of_two() {

@@ -308,7 +308,7 @@ impl Resident {
             }
             let body = match http_body::Body::is_end_stream(&body) {
                 true => 0,
-                false => held.bodies.insert(HeldBody { owner: 0, body: Some(body) })?,
+                false => held.bodies.insert(HeldBody::new(0, body))?,
             };
             let id = held.invocations.insert(Invocation::new(head, body, capabilities, sender, limits))?;
             if let Some(body) = held.bodies.get_mut(body) {

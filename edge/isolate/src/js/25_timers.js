@@ -1,9 +1,11 @@
 // Timers that end with the request that set them, as in Workers: what runs after an answer is what waitUntil() was given.
 
 (function () {
+"use strict";
 const { core } = __bootstrap;
 const { op_hold, op_touch } = core.ops;
-const timers = core.loadExtScript("ext:deno_web/02_timers.js");
+// They refuse any other `this` than the global object, or none.
+const { setTimeout: start, setInterval: repeat, clearTimeout: cancel } = core.loadExtScript("ext:deno_web/02_timers.js");
 const { getAsyncContext } = core;
 const { Map: PlatformMap, Set: PlatformSet, TypeError: PlatformTypeError } = globalThis;
 
@@ -16,7 +18,7 @@ function note(invocation, id) {
   else pending.set(invocation, new PlatformSet([id]));
 }
 
-function set(start, repeats, callback, delay, args) {
+function set(begin, callback, delay, args) {
   if (typeof callback !== "function") throw new PlatformTypeError("The first argument of a timer must be a function");
   const invocation = getAsyncContext();
   if (typeof invocation !== "number") {
@@ -24,20 +26,20 @@ function set(start, repeats, callback, delay, args) {
   }
   // A request that is over sets no timers any more.
   if (!op_hold(invocation)) return 0;
-  const id = start(() => {
-    if (!repeats) pending.get(invocation)?.delete(id);
+  const id = begin(() => {
+    if (begin === start) pending.get(invocation)?.delete(id);
     if (op_touch(invocation)) callback(...args);
   }, delay);
   note(invocation, id);
   return id;
 }
 
-const setTimeout = (callback, delay = 0, ...args) => set(timers.setTimeout, false, callback, delay, args);
-const setInterval = (callback, delay = 0, ...args) => set(timers.setInterval, true, callback, delay, args);
+const setTimeout = (callback, delay = 0, ...args) => set(start, callback, delay, args);
+const setInterval = (callback, delay = 0, ...args) => set(repeat, callback, delay, args);
 
 function clearTimeout(id = undefined) {
   pending.get(getAsyncContext())?.delete(id);
-  timers.clearTimeout(id);
+  cancel(id);
 }
 
 // Ends what an invocation left running.
@@ -45,7 +47,7 @@ function releaseTimers(invocation) {
   const set = pending.get(invocation);
   if (set === undefined) return;
   pending.delete(invocation);
-  for (const id of set) timers.clearTimeout(id);
+  for (const id of set) cancel(id);
 }
 
 return { setTimeout, setInterval, clearTimeout, clearInterval: clearTimeout, releaseTimers };

@@ -229,6 +229,24 @@ const scheduler = {
   },
 };
 
+const { structuredClone: clone } = load("02_structured_clone");
+const { DOMException } = load("01_dom_exception");
+const detach = Function.prototype.call.bind(ArrayBuffer.prototype.transfer);
+
+// The crate's clones leave what was transferred with its owner.
+function structuredClone(value, options = undefined) {
+  if (arguments.length === 0) throw new TypeError("structuredClone(): a value is needed");
+  const transfer = [...options?.transfer ?? []];
+  for (const buffer of transfer) {
+    if (!core.isArrayBuffer(buffer) || buffer.detached) {
+      throw new DOMException("structuredClone(): only ArrayBuffers can be transferred, each once", "DataCloneError");
+    }
+  }
+  const copy = clone(value);
+  for (const buffer of transfer) detach(buffer, 0);
+  return copy;
+}
+
 const visible = (value) => ({ value, writable: true, enumerable: true, configurable: true });
 const hidden = (value) => ({ value, writable: true, enumerable: false, configurable: true });
 
@@ -238,13 +256,12 @@ const streams = load("06_streams");
 const encoding = load("08_text_encoding");
 const timers = core.loadExtScript("ext:skerry/25_timers.js");
 const base64 = load("05_base64");
-const exceptions = load("01_dom_exception");
 const urls = load("00_url");
 const { setTimeout, clearTimeout } = timers;
 
 const interfaces = {
   Headers, FormData, Request, Response,
-  DOMException: exceptions.DOMException,
+  DOMException,
   Event: events.Event, EventTarget: events.EventTarget, CustomEvent: events.CustomEvent, ErrorEvent: events.ErrorEvent,
   AbortController: aborts.AbortController, AbortSignal: aborts.AbortSignal,
   URL: urls.URL, URLSearchParams: urls.URLSearchParams, URLPattern: load("01_urlpattern").URLPattern,
@@ -271,7 +288,7 @@ const functions = {
   atob: base64.atob, btoa: base64.btoa,
   setTimeout, clearTimeout,
   setInterval: timers.setInterval, clearInterval: timers.clearInterval,
-  structuredClone: load("02_structured_clone").structuredClone,
+  structuredClone,
 };
 for (const name of Object.keys(interfaces)) Object.defineProperty(globalThis, name, hidden(interfaces[name]));
 for (const name of Object.keys(functions)) Object.defineProperty(globalThis, name, visible(functions[name]));

@@ -1,6 +1,7 @@
 //! Bodies on their way: decoded, aborted, cloned, handed on.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -8,7 +9,11 @@ use super::*;
 const TEXT: &str = "the quick brown fox jumps over the lazy dog, again and again and again and again";
 
 /// An origin whose answers are encoded, stall, or break off.
-struct Origin;
+#[derive(Default)]
+struct Origin {
+    /// The body that stalls was given up.
+    closed: Arc<AtomicBool>,
+}
 
 impl Capabilities for Origin {
     fn url(&self, head: &http::request::Parts) -> String {
@@ -60,7 +65,7 @@ impl Capabilities for Origin {
                     response = response.header("content-encoding", "zstd");
                     full("as it is")
                 }
-                "/stall" => stalling(),
+                "/stall" => stalling(Arc::clone(&self.closed)),
                 "/missing" => {
                     response = response.status(404);
                     full("no")
@@ -129,9 +134,20 @@ fn chunks(bytes: Vec<u8>, size: usize) -> Body {
     Box::pin(http_body_util::StreamBody::new(frames))
 }
 
-fn stalling() -> Body {
+fn stalling(closed: Arc<AtomicBool>) -> Body {
+    struct Tell(Arc<AtomicBool>);
+    impl Drop for Tell {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let tell = Tell(closed);
     let first = futures::stream::once(async { Ok(http_body::Frame::data(Bytes::from_static(b"first"))) });
-    Box::pin(http_body_util::StreamBody::new(futures::StreamExt::chain(first, futures::stream::pending())))
+    let rest = futures::stream::poll_fn(move |_| {
+        let _held = &tell;
+        std::task::Poll::Pending
+    });
+    Box::pin(http_body_util::StreamBody::new(futures::StreamExt::chain(first, rest)))
 }
 
 async fn send(
@@ -140,7 +156,7 @@ async fn send(
     request: http::Request<Body>,
 ) -> Result<(http::response::Parts, Bytes), Failure> {
     let program = handler_with(body, &[("cpu_ms", 2_000)]);
-    let invoked = worker.invoke(&program, request, Rc::new(Origin)).await;
+    let invoked = worker.invoke(&program, request, Rc::new(Origin::default())).await;
     let (head, body) = invoked.result?.into_parts();
     Ok((head, body.collect().await.unwrap().to_bytes()))
 }
@@ -301,6 +317,33 @@ fn an_abort_reaches_a_body_that_is_being_read() {
 }
 
 #[test]
+fn a_body_that_is_given_up_is_closed_at_once() {
+    with_worker(|worker| async move {
+        for body in [
+            "const c = new AbortController(); const r = await fetch('http://o/stall', { signal: c.signal }); const read = r.text(); await scheduler.wait(5); c.abort(); await read.catch(() => {})",
+            "const r = await fetch('http://o/stall'); const reader = r.body.getReader(); await reader.read(); reader.read(); await scheduler.wait(5); await reader.cancel()",
+            "const r = await fetch('http://o/stall'); await r.body.cancel()",
+            // Left alone: it ends with the request.
+            "const r = await fetch('http://o/stall'); r.text().catch(() => {})",
+        ] {
+            let origin = Origin::default();
+            let closed = Arc::clone(&origin.closed);
+            let program = handler(&format!("{body}; await scheduler.wait(5); return new Response('done')"));
+            let invoked = worker.invoke(&program, request("GET", "/", ""), Rc::new(origin)).await;
+            let answer = invoked.result.unwrap_or_else(|failure| panic!("{body}: {failure:?}"));
+            assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "done", "{body}");
+            for _ in 0..200 {
+                if closed.load(Ordering::Relaxed) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(closed.load(Ordering::Relaxed), "{body}");
+        }
+    });
+}
+
+#[test]
 fn a_body_of_a_blob_or_form_has_a_length() {
     with_worker(|worker| async move {
         for (body, length) in [
@@ -317,7 +360,7 @@ fn a_body_of_a_blob_or_form_has_a_length() {
             ),
         ] {
             let program = handler(body);
-            let invoked = worker.invoke(&program, request("GET", "/", ""), Rc::new(Origin)).await;
+            let invoked = worker.invoke(&program, request("GET", "/", ""), Rc::new(Origin::default())).await;
             let body_ = invoked.result.unwrap_or_else(|f| panic!("{body}: {f:?}")).into_body();
             assert_eq!(http_body::Body::size_hint(&body_).exact(), length, "{body}");
             let bytes = body_.collect().await.unwrap().to_bytes();
@@ -326,7 +369,7 @@ fn a_body_of_a_blob_or_form_has_a_length() {
         let form =
             "const f = new FormData(); f.append('a', 'b'); f.append('f', new Blob(['x'])); return new Response(f)";
         let program = handler(form);
-        let invoked = worker.invoke(&program, request("GET", "/", ""), Rc::new(Origin)).await;
+        let invoked = worker.invoke(&program, request("GET", "/", ""), Rc::new(Origin::default())).await;
         let body = invoked.result.unwrap().into_body();
         assert!(http_body::Body::size_hint(&body).exact().is_some_and(|length| length > 100));
         gives(
