@@ -24,8 +24,12 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-bench: build tools ## The figures of the README, beside workerd and nginx where they are installed
+bench: build ## The figures of the README, beside workerd, nginx and Varnish where they are installed
+	@command -v npm >/dev/null && $(MAKE) --no-print-directory $(TOOLS)/npm || true
 	cargo run --release --package benches
+
+$(TOOLS)/npm:
+	npm install --silent --no-fund --no-audit --prefix $@ workerd@1.20261117.1
 
 tools: ## The real servers that tests talk to
 	@command -v openssl >/dev/null || { \
