@@ -12,6 +12,8 @@ mod extension;
 mod invocation;
 #[path = "src/limits.rs"]
 mod limits;
+#[path = "src/ops_body.rs"]
+mod ops_body;
 #[path = "src/ops_coding.rs"]
 mod ops_coding;
 #[path = "src/ops_web.rs"]
@@ -25,6 +27,7 @@ fn main() {
         "src/extension.rs",
         "src/invocation.rs",
         "src/limits.rs",
+        "src/ops_body.rs",
         "src/ops_coding.rs",
         "src/ops_web.rs",
         "src/table.rs",

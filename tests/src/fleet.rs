@@ -164,10 +164,17 @@ impl Fleet {
         node["pid"].as_i64().map(|pid| i32::try_from(pid).expect("a process id"))
     }
 
-    /// Sends a signal to the process of a PoP or of the origin.
+    /// Sends a signal to the process of a PoP or of the origin. One that has just come back answers before the
+    /// supervisor has written down its process id: that is waited for.
     pub fn signal(&self, name: &str, signal: Signal) {
-        let pid = self.pid(name).and_then(Pid::from_raw).unwrap_or_else(|| panic!("{name} is down"));
-        kill_process(pid, signal).expect("the process is there");
+        for _ in 0..500 {
+            let pid = self.pid(name).and_then(Pid::from_raw);
+            if pid.is_some_and(|pid| kill_process(pid, signal).is_ok()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{name} is down");
     }
 
     /// The command that starts a stopped node again.

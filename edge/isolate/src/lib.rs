@@ -11,6 +11,7 @@ mod extension;
 mod fault;
 mod invocation;
 pub mod limits;
+mod ops_body;
 mod ops_coding;
 mod ops_web;
 mod platform;

@@ -1,27 +1,29 @@
 //! An isolate that holds a function: started once, then answering many requests, interleaved on one thread.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future as _;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use deno_core::error::{CoreError, CoreErrorKind};
-use deno_core::{JsRuntime, OpState, PollEventLoopOptions, v8};
+use deno_core::{JsRuntime, OpState, v8};
 use tokio::sync::oneshot;
 
 use crate::blank::Blank;
 use crate::entered::{External, external_memory};
 use crate::extension::unflatten;
 use crate::fault::Fault;
-use crate::invocation::{Body, BoxError, Capabilities, Held, HeldBody, Invocation, News, Outcome, ResponseBody};
+use crate::invocation::{Body, Capabilities, Held, HeldBody, Invocation, News, Outcome, ResponseBody};
 use crate::limits::{Limit, Limits};
-use crate::program::{Program, readable, specifier};
+use crate::program::{Program, readable};
 use crate::watchdog::Slot;
+
+mod answered;
+mod start;
+mod turns;
+
+use answered::Answered;
 
 /// Why a request got no response, and whether the function had asked for the origin's in that case.
 #[derive(Debug)]
@@ -43,9 +45,6 @@ impl From<Fault> for Failure {
 /// Segments of this length, and one in so many of the others, are followed by a look at the memory outside the heap.
 const LOOK_AFTER: Duration = Duration::from_millis(1);
 const LOOK_EVERY: u32 = 256;
-
-/// What a turn of the event loop may use at least, so that the rest of a budget can be found used up.
-const LEAST_TURN: Duration = Duration::from_millis(1);
 
 pub(crate) struct Resident {
     pub(crate) program: Arc<Program>,
@@ -101,77 +100,6 @@ impl Resident {
         });
         resident.start().await?;
         Ok(resident)
-    }
-
-    async fn start(&self) -> Result<(), Fault> {
-        let main = specifier(&self.program.main).map_err(Fault::Boot)?;
-        let budget = self.program.limits.time(Limit::Startup);
-        let mut spent = Duration::ZERO;
-        // The loader answers at once, so that loading never waits and needs one poll.
-        let (loaded, used) = self.segment(Limit::Startup, budget, |runtime| {
-            let mut load = pin!(runtime.load_main_es_module(&main));
-            match load.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(Ok(id)) => Ok(id),
-                Poll::Ready(Err(error)) => Err(describe(&self.program, &error)),
-                Poll::Pending => Err("its modules did not load at once".to_owned()),
-            }
-        });
-        spent += used;
-        let id = self.or_condemned(loaded)?;
-        let (mut evaluation, used) = self.segment(Limit::Startup, budget.saturating_sub(spent), |runtime| {
-            Box::pin(runtime.mod_evaluate(id)) as Pin<Box<dyn Future<Output = Result<(), CoreError>>>>
-        });
-        spent += used;
-        let evaluated = tokio::time::timeout(
-            self.program.limits.time(Limit::Wall),
-            std::future::poll_fn(|cx| {
-                let left = budget.saturating_sub(spent);
-                let (polled, used) = self.segment(Limit::Startup, left, |runtime| {
-                    let ticked = runtime.poll_event_loop(cx, PollEventLoopOptions::default());
-                    match evaluation.as_mut().poll(cx) {
-                        Poll::Ready(result) => Poll::Ready(result.map_err(|error| describe(&self.program, &error))),
-                        Poll::Pending => match ticked {
-                            Poll::Ready(Err(error)) => Poll::Ready(Err(describe(&self.program, &error))),
-                            Poll::Ready(Ok(())) => {
-                                Poll::Ready(Err("its top level awaits something that can never happen".to_owned()))
-                            }
-                            Poll::Pending => Poll::Pending,
-                        },
-                    }
-                });
-                spent += used;
-                if self.condemned.borrow().is_some() { Poll::Ready(Ok(())) } else { polled }
-            }),
-        );
-        let evaluated = evaluated.await.unwrap_or_else(|_| Err("its top level awaits for too long".to_owned()));
-        self.or_condemned(evaluated)?;
-        let (connected, _) =
-            self.segment(Limit::Startup, budget.saturating_sub(spent), |runtime| self.connect(runtime, id));
-        self.or_condemned(connected)
-    }
-
-    fn or_condemned<T>(&self, result: Result<T, String>) -> Result<T, Fault> {
-        match &*self.condemned.borrow() {
-            Some(fault) => Err(fault.clone()),
-            None => result.map_err(Fault::Boot),
-        }
-    }
-
-    /// Calls `boot(namespace, bindings)` of the runtime's JavaScript.
-    fn connect(&self, runtime: &mut JsRuntime, id: deno_core::ModuleId) -> Result<(), String> {
-        let namespace = runtime.get_module_namespace(id).map_err(|error| describe(&self.program, &error))?;
-        deno_core::scope!(scope, runtime);
-        let boot = v8::Local::new(scope, &self.boot);
-        let namespace = v8::Local::new(scope, namespace);
-        let bindings = v8::String::new(scope, &self.program.bindings).ok_or("its bindings are too large")?;
-        let this = v8::undefined(scope).into();
-        match boot.call(scope, this, &[namespace.into(), bindings.into()]) {
-            Some(answer) => {
-                let problem = answer.to_rust_string_lossy(scope);
-                if problem.is_empty() { Ok(()) } else { Err(format!("{}: {problem}", self.program.main)) }
-            }
-            None => Err("its default export cannot be read".to_owned()),
-        }
     }
 
     /// Runs a stretch of JavaScript that may use `budget` of processor time; says how much it used.
@@ -353,106 +281,6 @@ impl Resident {
         }
         Ok(response)
     }
-
-    fn keep_looping(self: &Rc<Self>) {
-        if self.looping.replace(true) {
-            self.wake();
-        } else {
-            let resident = Rc::clone(self);
-            deno_core::unsync::spawn(async move {
-                std::future::poll_fn(|cx| resident.poll(cx)).await;
-                resident.looping.set(false);
-            });
-        }
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = &*self.waker.borrow() {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// One turn of the event loop. Ready when no request needs it any more.
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        *self.waker.borrow_mut() = Some(cx.waker().clone());
-        if !self.is_condemned() {
-            self.held(|held| held.touched.clear());
-            let (turn, used) = self.segment(Limit::Cpu, self.budget(), |runtime| {
-                self.tell(runtime);
-                runtime.poll_event_loop(cx, PollEventLoopOptions::default())
-            });
-            self.charge_turn(used);
-            match turn {
-                Poll::Ready(Err(error)) => self.condemn(Fault::Threw(describe(&self.program, &error))),
-                // Nothing is left to wait for: who has no answer now gets none.
-                Poll::Ready(Ok(())) if !self.is_condemned() => {
-                    self.held(Held::exhaust_all);
-                    return Poll::Ready(());
-                }
-                _ => {}
-            }
-        }
-        if self.is_condemned() {
-            self.held(Held::exhaust_all);
-            return Poll::Ready(());
-        }
-        let idle = self.held(|held| held.invocations.len() == 0 && held.news.is_empty());
-        if idle { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    /// Tells JavaScript what happened to invocations that it keeps something of.
-    fn tell(&self, runtime: &mut JsRuntime) {
-        let news = self.held(|held| std::mem::take(&mut held.news));
-        if news.is_empty() {
-            return;
-        }
-        deno_core::scope!(scope, runtime);
-        v8::tc_scope!(let scope, scope);
-        let release = v8::Local::new(scope, &self.release);
-        let this = v8::undefined(scope).into();
-        for happened in news {
-            let (id, gone) = match happened {
-                News::Gone(id) => (id, true),
-                News::Over(id) => (id, false),
-            };
-            let arguments = [v8::Integer::new_from_unsigned(scope, id).into(), v8::Boolean::new(scope, gone).into()];
-            let _ = release.call(scope, this, &arguments);
-        }
-    }
-
-    /// What a turn of the event loop may use: what the only request in flight has left, or as much as any may have.
-    fn budget(&self) -> Duration {
-        let limit = self.limits().time(Limit::Cpu);
-        let spent = self.held(|held| match held.invocations.ids()[..] {
-            [only] => held.invocations.get_mut(only).map(|invocation| invocation.cpu),
-            _ => None,
-        });
-        limit.saturating_sub(spent.unwrap_or_default()).max(LEAST_TURN)
-    }
-
-    /// Charges a turn of the event loop to those whose ops or timers it served, in equal parts; to all in flight when
-    /// none are known to have had a share: V8 does not say whose promises it went on with.
-    fn charge_turn(&self, used: Duration) {
-        let ids = self.held(|held| {
-            let touched = std::mem::take(&mut held.touched);
-            if touched.is_empty() { held.invocations.ids() } else { touched }
-        });
-        let share = used / u32::try_from(ids.len().max(1)).unwrap_or(u32::MAX);
-        ids.into_iter().for_each(|id| self.charge(id, share));
-    }
-
-    /// Charges processor time to an invocation; one that has used up all it had is ended.
-    fn charge(&self, id: u32, used: Duration) {
-        let limit = self.limits().time(Limit::Cpu);
-        self.held(|held| {
-            let Some(invocation) = held.invocations.get_mut(id) else { return };
-            invocation.cpu += used;
-            if invocation.cpu > limit {
-                invocation.broke.get_or_insert(Limit::Cpu);
-                held.exhaust(id);
-            }
-        });
-    }
 }
 
 /// Holds an invocation from its admission to the end of its response's body, or to the client's departure.
@@ -503,71 +331,6 @@ impl Drop for Live {
     }
 }
 
-/// A response's body, counted against its limit.
-struct Answered {
-    body: Body,
-    left: u64,
-    limit: u64,
-    live: Live,
-}
-
-impl http_body::Body for Answered {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
-        let frame = std::task::ready!(self.body.as_mut().poll_frame(cx));
-        self.live.finished = frame.is_none() || self.body.is_end_stream();
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            match self.left.checked_sub(data.len() as u64) {
-                Some(left) => self.left = left,
-                None => {
-                    return Poll::Ready(Some(Err(format!(
-                        "the response body is over its limit of {} bytes",
-                        self.limit
-                    )
-                    .into())));
-                }
-            }
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
 fn empty() -> Body {
     Box::pin(http_body_util::BodyExt::map_err(http_body_util::Empty::new(), |never| match never {}))
-}
-
-/// An error of the function, as its author wants to read it: message, place, source line with a mark under the column.
-fn describe(program: &Program, error: &CoreError) -> String {
-    let CoreErrorKind::Js(js) = error.as_kind() else { return readable(&error.to_string()) };
-    let mut text = readable(&js.exception_message);
-    let frame = js.frames.iter().find(|frame| frame.file_name.as_ref().is_some_and(|file| file.starts_with("file:")));
-    if let Some(frame) = frame
-        && let (Some(file), Some(line)) = (&frame.file_name, frame.line_number)
-    {
-        let (file, column) = (readable(file), frame.column_number.unwrap_or(1));
-        let place = format!("{file}:{line}:{column}");
-        if !text.contains(&place) {
-            text.push_str(&format!("\n    at {place}"));
-        }
-        if let Some(source) = program.source_line(&file, line) {
-            let mark = " ".repeat(usize::try_from(column - 1).unwrap_or(0).min(source.len()));
-            text.push_str(&format!("\n    {source}\n    {mark}^"));
-        }
-    }
-    text
 }

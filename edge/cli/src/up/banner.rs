@@ -146,19 +146,19 @@ mod tests {
 
     #[test]
     fn every_address_is_in_the_table_and_files_are_found_from_where_one_is() {
-        let fleet = crate::fleet::tests::example(Path::new("/home/me/.skerry"));
-        let text = addresses(&fleet, Path::new("/home/me")).to_string();
+        let fleet = crate::fleet::tests::example(Path::new("/srv/me/.skerry"));
+        let text = addresses(&fleet, Path::new("/srv/me")).to_string();
         assert!(
             text.contains("PoP lhr") && text.contains("8.50 ms") && text.contains(" .skerry/admin.token"),
             "{text}"
         );
-        let elsewhere = addresses(&fleet, Path::new("/home/you")).to_string();
-        assert!(elsewhere.contains(" /home/me/.skerry/admin.token"), "{elsewhere}");
+        let elsewhere = addresses(&fleet, Path::new("/srv/you")).to_string();
+        assert!(elsewhere.contains(" /srv/me/.skerry/admin.token"), "{elsewhere}");
     }
 
     #[test]
     fn examples_get_a_telling_request_and_other_functions_a_plain_one() {
-        let fleet = crate::fleet::tests::example(Path::new("/home/me/.skerry"));
+        let fleet = crate::fleet::tests::example(Path::new("/srv/me/.skerry"));
         let functions = [
             live("hello", "*/hello"),
             live("auth", "*/auth/*"),
@@ -166,7 +166,7 @@ mod tests {
             live("site", "localhost/site/*"),
             live("mine", "*.x.org/a/*"),
         ];
-        let text = try_lines(&fleet, &functions, &call("/home/me", Some(&[])));
+        let text = try_lines(&fleet, &functions, &call("/srv/me", Some(&[])));
         assert!(text.contains("\n    curl -i http://127.0.0.1:1/hello\n"), "{text}");
         assert!(text.contains("$(./skerry jwt sign)"), "{text}");
         assert!(text.contains("  geo\n    curl -i http://127.0.0.1:1/elsewhere\n"), "{text}");
@@ -181,12 +181,12 @@ mod tests {
         let functions = [live("auth", "*/auth/*"), live("site", "*/site/*")];
         let far = Call {
             program: "/opt/my tools/skerry".to_owned(),
-            ..call("/home/me", Some(&["--function", "my functions/auth"]))
+            ..call("/srv/me", Some(&["--function", "my functions/auth"]))
         };
         let text = try_lines(&fleet, &functions, &far);
         assert!(text.contains("'/opt/my tools/skerry' jwt sign --function 'my functions/auth')"), "{text}");
         assert!(text.contains("'/opt/my tools/skerry' bench --state '/tmp/my state' /site/logo.png"), "{text}");
-        let unknown = try_lines(&fleet, &functions, &call("/home/me", None));
+        let unknown = try_lines(&fleet, &functions, &call("/srv/me", None));
         assert!(unknown.contains("  auth\n    curl -i http://127.0.0.1:1/auth/\n"), "{unknown}");
     }
 }
