@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+#[path = "src/allowed.rs"]
+mod allowed;
 #[path = "src/buffers.rs"]
 mod buffers;
 #[path = "src/extension.rs"]
@@ -23,6 +25,7 @@ mod table;
 
 fn main() {
     for watched in [
+        "src/allowed.rs",
         "src/buffers.rs",
         "src/extension.rs",
         "src/invocation.rs",
@@ -40,7 +43,7 @@ fn main() {
             cargo_manifest_dir: env!("CARGO_MANIFEST_DIR"),
             startup_snapshot: None,
             skip_op_registration: false,
-            extensions: extension::extensions(),
+            extensions: extension::extensions(allowed::Stage::Snapshot),
             extension_transpiler: None,
             with_runtime_cb: Some(Box::new(|runtime| {
                 runtime

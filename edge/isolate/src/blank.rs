@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use deno_core::{JsRuntime, v8};
 
 use crate::buffers::Buffers;
+use crate::clock::Clock;
 use crate::entered::Isolate;
 use crate::program::Loader;
 
@@ -19,6 +20,7 @@ pub(crate) struct Blank {
     pub(crate) boot: v8::Global<v8::Function>,
     pub(crate) dispatch: v8::Global<v8::Function>,
     pub(crate) release: v8::Global<v8::Function>,
+    pub(crate) clock: Clock,
     pub(crate) loader: Rc<Loader>,
     /// Set when the heap was full; the isolate is being ended then.
     pub(crate) heap_full: Arc<AtomicBool>,
@@ -36,7 +38,7 @@ impl Blank {
         let mut isolate = Isolate::new(Rc::clone(&loader) as _, heap, buffers);
         let heap_full = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&heap_full);
-        let [boot, dispatch, release] = isolate.with(|runtime| {
+        let ([boot, dispatch, release], clock) = isolate.with(|runtime| {
             let handle = runtime.v8_isolate().thread_safe_handle();
             runtime.add_near_heap_limit_callback(move |current, _initial| {
                 // The watchdog repeats this until execution has ended.
@@ -45,12 +47,12 @@ impl Blank {
             });
             take_functions(runtime)
         });
-        Self { boot, dispatch, release, loader, heap_full, isolate }
+        Self { boot, dispatch, release, clock, loader, heap_full, isolate }
     }
 }
 
 /// Takes what the snapshot left for Rust, and removes every name by which a function could reach the platform.
-fn take_functions(runtime: &mut JsRuntime) -> [v8::Global<v8::Function>; 3] {
+fn take_functions(runtime: &mut JsRuntime) -> ([v8::Global<v8::Function>; 3], Clock) {
     deno_core::scope!(scope, runtime);
     let context = scope.get_current_context();
     context.set_allow_generation_from_strings(false);
@@ -65,10 +67,13 @@ fn take_functions(runtime: &mut JsRuntime) -> [v8::Global<v8::Function>; 3] {
         let function = get(holder, name).and_then(|function| v8::Local::<v8::Function>::try_from(function).ok());
         v8::Global::new(scope, function.unwrap_or_else(|| panic!("the snapshot holds {name}: build.rs made it so")))
     });
+    let cells = get(holder, "clock").and_then(|cells| v8::Local::<v8::Float64Array>::try_from(cells).ok());
+    let cells = cells.and_then(|cells| cells.buffer(scope)).map(|buffer| buffer.get_backing_store());
+    let clock = Clock::new(cells.expect("the snapshot holds the clock: build.rs made it so"));
     for name in ["__skerry", "__bootstrap", "Deno"] {
         if let Some(key) = v8::String::new(scope, name) {
             global.delete(scope, key.into());
         }
     }
-    taken
+    (taken, clock)
 }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use deno_core::{JsRuntime, ModuleLoader, RuntimeOptions, v8};
 
+use crate::allowed::Stage;
 use crate::buffers::Buffers;
 use crate::extension::extensions;
 use crate::platform::SNAPSHOT;
@@ -34,12 +35,13 @@ impl Isolate {
             startup_snapshot: Some(SNAPSHOT),
             skip_op_registration: true,
             module_loader: Some(loader),
-            extensions: extensions(),
+            extensions: extensions(Stage::Run),
             create_params: Some(params),
             ..RuntimeOptions::default()
         });
         // A worker's thread must never sleep inside JavaScript: no time on a processor passes there, so no limit ends it.
         runtime.v8_isolate().set_allow_atomics_wait(false);
+        runtime.v8_isolate().set_prepare_stack_trace_callback(crate::stack::prepare);
         // SAFETY: construction left this isolate entered once on this thread; this balances it.
         unsafe { runtime.v8_isolate().exit() };
         Self { runtime: ManuallyDrop::new(runtime), buffers }

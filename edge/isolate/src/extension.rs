@@ -11,6 +11,7 @@ use deno_error::JsErrorBox;
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
 
+use crate::allowed::{Stage, middleware, narrow};
 use crate::invocation::{Body, Held, HeldBody, Outcome};
 use crate::limits::Limit;
 use crate::ops_body::{op_body_close, op_body_read, op_body_read_all, op_stream_end, op_stream_new, op_stream_write};
@@ -50,6 +51,7 @@ deno_core::extension!(
     lazy_loaded_js = [
         dir "src/js",
         "00_guards.js",
+        "05_clock.js",
         "10_headers.js",
         "12_blob.js",
         "15_formdata.js",
@@ -61,7 +63,6 @@ deno_core::extension!(
         "60_console.js",
         "90_runtime.js",
     ],
-    middleware = |op| if DISABLED.contains(&op.name) { op.disable() } else { op },
     state = |state| {
         state.put(Held::new());
         state.put(crate::ops_coding::Decoders::default());
@@ -69,39 +70,17 @@ deno_core::extension!(
 );
 
 /// Every extension in the order that the snapshot was made with; the two must be the same.
-pub(crate) fn extensions() -> Vec<deno_core::Extension> {
-    vec![
-        deno_webidl::deno_webidl::init(),
-        deno_web::deno_web::init(
-            std::sync::Arc::new(deno_web::BlobStore::default()),
-            None,
-            false,
-            deno_web::InMemoryBroadcastChannel::default(),
-        ),
-        deno_crypto::deno_crypto::init(None),
-        skerry::init(),
-    ]
+pub(crate) fn extensions(stage: Stage) -> Vec<deno_core::Extension> {
+    let mut own = skerry::init();
+    own.middleware_fn = Some(Box::new(middleware(stage, own.ops.iter().map(|op| op.name).collect())));
+    let web = deno_web::deno_web::init(
+        std::sync::Arc::new(deno_web::BlobStore::default()),
+        None,
+        false,
+        deno_web::InMemoryBroadcastChannel::default(),
+    );
+    vec![narrow(deno_webidl::deno_webidl::init()), narrow(web), narrow(deno_crypto::deno_crypto::init(None)), own]
 }
-
-/// Built-in ops of deno_core that a function must not have: they print, abort the process, evaluate code past the
-/// rules, or reach resources that are not the function's.
-pub(crate) const DISABLED: &[&str] = &[
-    "op_panic",
-    "op_print",
-    "op_eval_context",
-    "op_compile_function",
-    "op_resources",
-    "op_op_names",
-    "op_import_sync",
-    "op_import_sync_with_source",
-    "op_add_main_module_handler",
-    "op_set_promise_hooks",
-    "op_set_format_exception_callback",
-    "op_wasm_streaming_feed",
-    "op_wasm_streaming_set_url",
-    "op_leak_tracing_enable",
-    "op_memory_usage",
-];
 
 pub(crate) fn gone() -> JsErrorBox {
     JsErrorBox::type_error("the request this belongs to is over")

@@ -4,8 +4,10 @@
 //! request, finds or starts the isolate of that program, runs the handler under its [`limits`], and gives back a
 //! response or a [`Fault`]. What the handler may do to the world is what the caller's [`Capabilities`] let it.
 
+mod allowed;
 mod blank;
 mod buffers;
+mod clock;
 mod entered;
 mod extension;
 mod fault;
@@ -17,6 +19,7 @@ mod ops_web;
 mod platform;
 mod program;
 mod resident;
+mod stack;
 mod table;
 mod watchdog;
 mod worker;

@@ -69,6 +69,7 @@ impl Resident {
     /// Starts `program` in a blank isolate: load its modules, evaluate them, find the handler.
     pub(crate) async fn boot(mut blank: Blank, program: Arc<Program>, slot: Arc<Slot>) -> Result<Rc<Self>, Fault> {
         blank.loader.claim(Arc::clone(&program));
+        blank.clock.start();
         let limit = usize::try_from(program.limits.get(Limit::Buffers)).unwrap_or(usize::MAX);
         blank.isolate.buffers.limit.store(limit, Ordering::Relaxed);
         let external = Arc::new(External::default());
@@ -107,7 +108,7 @@ impl Resident {
         let mut blank = self.blank.borrow_mut();
         blank.isolate.buffers.refused.store(false, Ordering::Relaxed);
         self.segments.set(self.segments.get().wrapping_add(1));
-        self.slot.begin(&self.handle, &self.heap_full, budget);
+        blank.clock.set(self.slot.begin(&self.handle, &self.heap_full, budget));
         let (result, ended, hoards) = blank.isolate.with(|runtime| {
             let result = body(runtime);
             let ended = self.slot.end();

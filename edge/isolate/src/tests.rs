@@ -14,11 +14,14 @@ use crate::*;
 
 mod api;
 mod bodies;
+mod clock;
 mod console;
 mod crypto;
+mod escapes;
 mod guards;
 mod lifecycle;
 mod limits;
+mod walls;
 
 type Job = Box<dyn FnOnce(Platform) + Send>;
 

@@ -83,16 +83,18 @@ impl Watchdog {
 }
 
 impl Slot {
-    /// A segment of JavaScript begins, which may use `budget` of processor time.
-    pub(crate) fn begin(&self, handle: &IsolateHandle, heap_full: &Arc<AtomicBool>, budget: Duration) {
+    /// A segment of JavaScript begins, now, which may use `budget` of processor time.
+    pub(crate) fn begin(&self, handle: &IsolateHandle, heap_full: &Arc<AtomicBool>, budget: Duration) -> Instant {
+        let now = Instant::now();
         let mut running = lock(&self.running);
         running.segment += 1;
         running.handle = Some(handle.clone());
         running.heap_full = Arc::clone(heap_full);
-        running.started = Some(Instant::now());
+        running.started = Some(now);
         running.budget = budget;
         running.killed = false;
         running.seen = None;
+        now
     }
 
     /// The segment is over. After this, no termination can arrive any more.

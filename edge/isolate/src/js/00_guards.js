@@ -13,6 +13,7 @@ const {
 // The stubs of async ops call `op.call(...)`, so whoever replaced Function.prototype.call would be handed the bare op.
 // An own `call` on each bare op takes the name out of reach. It is found the way that an intruder would.
 function protectOps() {
+  const bareOps = [];
   const { call } = Function.prototype;
   const protect = (stub) => {
     if (typeof stub !== "function" || !FunctionPrototypeToString(stub).startsWith("function async_op_")) return;
@@ -26,7 +27,9 @@ function protectOps() {
     } finally {
       Function.prototype.call = call;
     }
-    if (bare !== undefined) ObjectDefineProperty(bare, "call", { __proto__: null, value: call });
+    if (bare === undefined) return;
+    ObjectDefineProperty(bare, "call", { __proto__: null, value: call });
+    bareOps.push(bare);
   };
   for (const op of Object.values(core.ops)) {
     protect(op);
@@ -37,8 +40,9 @@ function protectOps() {
       }
     }
   }
+  return bareOps;
 }
-protectOps();
+const bareOps = protectOps();
 
 // Errors of ops come with a class name, from which these make the DOMException.
 const { DOMException } = core.loadExtScript("ext:deno_web/01_dom_exception.js");
@@ -203,5 +207,5 @@ function refuseSharedMemory() {
   ObjectDefineProperty(WebAssembly, "Memory", { __proto__: null, value: Memory });
 }
 
-return { queueMicrotask: primordials.queueMicrotask, refuseSharedMemory };
+return { bareOps, queueMicrotask: primordials.queueMicrotask, refuseSharedMemory };
 })();

@@ -6,6 +6,7 @@
 const { core } = __bootstrap;
 const { ReadableStream } = core.loadExtScript("ext:deno_web/06_streams.js");
 const { TextDecoderStream } = core.loadExtScript("ext:deno_web/08_text_encoding.js");
+const { now } = core.loadExtScript("ext:skerry/05_clock.js");
 
 const OWN = Symbol("own chunks");
 const CUSTOM_INSPECT = Symbol.for("Deno.privateCustomInspect");
@@ -183,7 +184,7 @@ class File extends Blob {
     if (arguments.length < 2) throw new TypeError("File: a list of parts and a name are needed");
     super(parts, options);
     this.#name = `${name}`.toWellFormed();
-    this.#lastModified = options?.lastModified === undefined ? Date.now() : Math.trunc(Number(options.lastModified)) || 0;
+    this.#lastModified = options?.lastModified === undefined ? now() : Math.trunc(Number(options.lastModified)) || 0;
   }
 
   get name() {

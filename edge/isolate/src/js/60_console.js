@@ -1,11 +1,11 @@
-// How a function sees itself: its log, the words for its failures, its clock.
+// How a function sees itself: its log, and the words for its failures.
 
 (function () {
 "use strict";
-const { core, primordials } = __bootstrap;
-const { op_log, op_now, op_time_origin } = core.ops;
+const { core } = __bootstrap;
+const { op_log } = core.ops;
 const { inspectArgs } = core.loadExtScript("ext:deno_web/01_console.js");
-const { Date, MathFloor } = primordials;
+const { now } = core.loadExtScript("ext:skerry/05_clock.js");
 const { getAsyncContext } = core;
 
 const DEBUG = 1, INFO = 2, WARN = 3, ERROR = 4;
@@ -64,7 +64,7 @@ function write(level, args) {
 function elapsed(label, level, rest) {
   const began = timers.get(label);
   if (began === undefined) return write(WARN, [`Timer ${JSON.stringify(label)} does not exist`]);
-  write(level, [`${label}: ${Date.now() - began}ms`, ...rest]);
+  write(level, [`${label}: ${now() - began}ms`, ...rest]);
 }
 
 const labelOf = (label) => label === undefined ? "default" : `${label}`;
@@ -142,7 +142,7 @@ const console = {
   time(label = undefined) {
     label = labelOf(label);
     if (timers.has(label)) return write(WARN, [`Timer ${JSON.stringify(label)} exists already`]);
-    if (timers.size < MAX_LABELS) timers.set(label, Date.now());
+    if (timers.size < MAX_LABELS) timers.set(label, now());
   },
   timeLog(label = undefined, ...rest) {
     elapsed(labelOf(label), INFO, rest);
@@ -176,34 +176,5 @@ const console = {
 };
 Object.defineProperty(console, Symbol.toStringTag, { value: "console", configurable: true });
 
-const parts8 = new Uint8Array(8);
-const parts = new Uint32Array(parts8.buffer);
-
-// Whole milliseconds, as fine as Date and no finer: a finer clock would tell tenants about each other.
-function milliseconds(op) {
-  op(parts8);
-  return parts[0] * 1000 + MathFloor(parts[1] / 1e6);
-}
-
-class Performance {
-  #origin;
-
-  now() {
-    return milliseconds(op_now);
-  }
-
-  get timeOrigin() {
-    return this.#origin ??= milliseconds(op_time_origin);
-  }
-
-  toJSON() {
-    return { timeOrigin: this.timeOrigin };
-  }
-
-  get [Symbol.toStringTag]() {
-    return "Performance";
-  }
-}
-
-return { console, describe, show, report, performance: new Performance() };
+return { console, describe, show, report };
 })();

@@ -9,7 +9,8 @@ const {
 } = core.ops;
 const load = (name) => core.loadExtScript(`ext:deno_web/${name}.js`);
 const loadOwn = (name) => core.loadExtScript(`ext:skerry/${name}.js`);
-const { queueMicrotask, refuseSharedMemory } = loadOwn("00_guards");
+const { bareOps, queueMicrotask, refuseSharedMemory } = loadOwn("00_guards");
+const { cells, performance } = loadOwn("05_clock");
 const { Headers, flatHeaders } = loadOwn("10_headers");
 const { Blob, File } = loadOwn("12_blob");
 const { FormData } = loadOwn("15_formdata");
@@ -20,7 +21,7 @@ const {
 } = loadOwn("30_messages");
 const { IdentityTransformStream, FixedLengthStream, CompressionStream, DecompressionStream } = loadOwn("40_streams");
 const webcrypto = loadOwn("50_crypto");
-const { console, describe, show, report, performance } = loadOwn("60_console");
+const { console, describe, show, report } = loadOwn("60_console");
 const { getAsyncContext, setAsyncContext } = core;
 
 function respond(id, response) {
@@ -53,11 +54,18 @@ function respond(id, response) {
   }
 }
 
+// Who has it may make what only the platform makes.
+const MAKER = Symbol("maker");
+
+function onlyFor(maker) {
+  if (maker !== MAKER) throw new TypeError("Illegal constructor");
+}
+
 class ExecutionContext {
   #id;
 
-  constructor(id) {
-    if (typeof id !== "number") throw new TypeError("Illegal constructor");
+  constructor(maker, id) {
+    onlyFor(maker);
     this.#id = id;
   }
 
@@ -87,7 +95,8 @@ function currentInvocation(what) {
 class RateLimit {
   #name;
 
-  constructor(name) {
+  constructor(maker, name) {
+    onlyFor(maker);
     this.#name = name;
   }
 
@@ -101,7 +110,8 @@ class RateLimit {
 class TokenVerifier {
   #name;
 
-  constructor(name) {
+  constructor(maker, name) {
+    onlyFor(maker);
     this.#name = name;
   }
 
@@ -131,7 +141,8 @@ class TokenVerifier {
 class CohortAssigner {
   #name;
 
-  constructor(name) {
+  constructor(maker, name) {
+    onlyFor(maker);
     this.#name = name;
   }
 
@@ -163,6 +174,7 @@ const edge = {
     return new Response("Too many requests\n", { status: 429, headers: result.headers });
   },
 };
+for (const name of Object.keys(edge)) Object.freeze(edge[name]);
 const number = (value) => value === undefined || value === null ? null : Number(value);
 
 let handler;
@@ -176,7 +188,7 @@ function boot(namespace, bindings) {
     return "the default export has no fetch(request, env, ctx) method";
   }
   env = {};
-  for (const { name, kind, value } of JSON.parse(bindings)) env[name] = kind === "var" ? value : new BINDINGS[kind](name);
+  for (const { name, kind, value } of JSON.parse(bindings)) env[name] = kind === "var" ? value : new BINDINGS[kind](MAKER, name);
   handler = main;
   return "";
 }
@@ -184,7 +196,7 @@ function boot(namespace, bindings) {
 function dispatch(id) {
   setAsyncContext(id);
   try {
-    const answer = handler.fetch(new Request(INCOMING, id), env, new ExecutionContext(id));
+    const answer = handler.fetch(new Request(INCOMING, id), env, new ExecutionContext(MAKER, id));
     if (isResponse(answer)) {
       respond(id, answer);
     } else {
@@ -321,6 +333,9 @@ globalThis.__skerry = {
     return boot;
   },
   dispatch,
+  clock: cells,
+  // For the test that calls them as an intruder would.
+  bareOps,
   // Called before the next stretch of JavaScript for an invocation that left something here: when its client has gone,
   // and when it is over.
   release(id, gone) {
