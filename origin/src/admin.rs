@@ -34,13 +34,12 @@ use crate::server::respond::{self, Answer, ResponseBody};
 use crate::server::traffic::{Traffic, header};
 use crate::server::{Config, unix_ms};
 use crate::store::{Clock, ObjectStore};
+use crate::token::Token;
 use pops::Seen;
-use token::Token;
 
 mod content;
 mod functions;
 mod pops;
-mod token;
 
 /// Longest JSON body, in bytes: a poll of a PoP with many functions that failed.
 const MAX_JSON_BYTES: usize = 4 << 20;

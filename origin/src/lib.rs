@@ -1,8 +1,8 @@
 //! Object storage, deployments and their manifest, the origin HTTP server and the control API.
 //!
 //! In reading order: [`bundle`] is what a deploy uploads; [`store`] keeps objects by [`key`]; [`deployment`] says
-//! which bundles are live; [`server`] runs the listeners, on connections that are [`patient`] only so long; [`client`] speaks to the admin one,
-//! in the words of [`api`].
+//! which bundles are live; [`server`] answers on each [`listener`], whose connections are [`patient`] only so long, and asks
+//! for the [`token`] on the admin one; [`client`] speaks to that, in the words of [`api`].
 
 mod admin;
 pub mod api;
@@ -10,6 +10,8 @@ pub mod bundle;
 pub mod client;
 pub mod deployment;
 pub mod key;
+pub mod listener;
 pub mod patient;
 pub mod server;
 pub mod store;
+pub mod token;

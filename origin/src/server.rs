@@ -13,13 +13,13 @@ use tokio::sync::watch;
 
 use crate::admin::Admin;
 use crate::deployment::{DeployError, Deployments, Follower};
+use crate::listener;
 use crate::store::{BoxError, Clock, Embedded, Memory, ObjectStore, S3, S3Config};
 use public::Public;
 use traffic::Traffic;
 
 mod access;
 mod conditional;
-mod listener;
 pub(crate) mod problem;
 pub(crate) mod public;
 mod range;

@@ -121,6 +121,19 @@ impl Fleet {
         Self::address(&self.pop_json(name)["address"])
     }
 
+    /// Where a PoP's health and metrics are.
+    pub fn pop_admin(&self, name: &str) -> SocketAddr {
+        Self::address(&self.pop_json(name)["admin"])
+    }
+
+    /// What a PoP counts now.
+    pub async fn scrape(&self, name: &str) -> crate::Scrape {
+        let authorization = self.authorization();
+        let reply = crate::get(self.pop_admin(name), "/metrics", &[("authorization", &authorization)]).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        crate::Scrape::parse(&reply.text()).unwrap_or_else(|why| panic!("{why}"))
+    }
+
     fn pop_json(&self, name: &str) -> Value {
         let pops = self.json["pops"].as_array().expect("a list of PoPs");
         pops.iter().find(|pop| pop["name"] == name).unwrap_or_else(|| panic!("no PoP {name}")).clone()

@@ -3,8 +3,10 @@
 //! Everything here panics when it fails: it is for tests and benches, which have nobody to report to but the reader.
 
 pub mod client;
+pub mod exposition;
 pub mod fleet;
 pub mod stub;
 
 pub use client::{Reply, get, send};
+pub use exposition::Scrape;
 pub use fleet::{Fleet, Options, eventually, skerry};

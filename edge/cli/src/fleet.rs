@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// File name inside the state folder.
 pub(crate) const FILE: &str = "fleet.json";
 
+/// Beside it: where the PoPs' metrics are, as Prometheus reads it (`file_sd_configs`).
+pub(crate) const TARGETS: &str = "prometheus.json";
+
 /// Name of the state folder that commands look for when none is given.
 pub(crate) const STATE: &str = ".skerry";
 
@@ -88,6 +91,8 @@ pub(crate) struct PopNode {
     pub name: String,
     /// Where clients reach it.
     pub address: SocketAddr,
+    /// Where its health and metrics are (`/health`, and `/metrics` with the token of the admin API).
+    pub admin: SocketAddr,
     /// Where it stands.
     pub place: Place,
     /// Round trip to the origin, in milliseconds; 0 without distance.
@@ -163,17 +168,21 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Writes the file whole: a reader sees the old one or the new one.
+    /// Writes the file, and that of the metrics, whole: a reader sees the old one or the new one.
     ///
     /// # Errors
     /// When the folder cannot be written.
     pub(crate) fn write(&self) -> io::Result<()> {
         let bytes = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
-        write_whole(&self.state.join(FILE), &bytes)
+        write_whole(&self.state.join(FILE), &bytes)?;
+        let target = |pop: &PopNode| serde_json::json!({ "targets": [pop.admin], "labels": { "pop": pop.name } });
+        let targets = serde_json::Value::from_iter(self.pops.iter().map(target));
+        write_whole(&self.state.join(TARGETS), &serde_json::to_vec_pretty(&targets)?)
     }
 
-    /// Removes the file: nothing runs any more.
+    /// Removes the files: nothing runs any more.
     pub(crate) fn remove(&self) {
+        let _ = fs::remove_file(self.state.join(TARGETS));
         let _ = fs::remove_file(self.state.join(FILE));
     }
 
@@ -223,6 +232,7 @@ pub(crate) mod tests {
             pops: vec![PopNode {
                 name: "lhr".to_owned(),
                 address,
+                admin: SocketAddr::from(([127, 0, 0, 1], 2)),
                 place: place("lhr"),
                 origin_rtt_ms: 8.5,
                 origin_via: address,

@@ -243,6 +243,7 @@ fn op_log(state: &mut OpState, #[smi] id: u32, #[smi] level: u8, #[string] text:
             }
             None if invocation.log_bytes > 0 => {
                 invocation.log_bytes = 0;
+                invocation.capabilities.broke(Limit::Log);
                 invocation.capabilities.log(3, "the rest of this request's log is over its limit (log_bytes)");
             }
             None => {}

@@ -60,6 +60,13 @@ pub trait Capabilities {
 
     /// One line of the function's log. `level`: 1 debug, 2 info, 3 warn, 4 error.
     fn log(&self, level: u8, text: &str);
+
+    /// Processor time that was charged to the request. It may go on after the response.
+    fn used(&self, _cpu: Duration) {}
+
+    /// The request broke a limit and has a response all the same: it was under way already, or the function went on
+    /// without. Where there is no response, the limit is the invocation's fault.
+    fn broke(&self, _limit: Limit) {}
 }
 
 /// What came out of a handler.
@@ -233,6 +240,9 @@ impl Held {
         }
         self.bodies.remove(invocation.body);
         self.let_go(id, &invocation.owned, invocation.over.take(), invocation.is_kept);
+        if let Some(limit) = invocation.broke {
+            invocation.capabilities.broke(limit);
+        }
         Some(invocation)
     }
 
@@ -258,6 +268,13 @@ impl Held {
         let is_kept = std::mem::take(&mut invocation.is_kept);
         self.let_go(id, &owned, over, is_kept);
         self.settle(id);
+    }
+
+    /// As [`Held::exhaust_all`], because of a limit that also breaks off the responses that are under way.
+    pub(crate) fn lose_all(&mut self, limit: Limit) {
+        let answered = self.invocations.iter_mut().filter(|invocation| invocation.answer.is_none());
+        answered.for_each(|invocation| _ = invocation.broke.get_or_insert(limit));
+        self.exhaust_all();
     }
 
     /// As [`Held::exhaust`], for all: nothing will answer them.

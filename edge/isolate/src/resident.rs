@@ -208,13 +208,22 @@ impl Resident {
         })
     }
 
+    /// Notes a limit that a request broke while its response was under way.
+    fn note_broken(&self, live: &Live, limit: Limit) {
+        self.held(|held| held.invocations.get_mut(live.id).map(|it| *it.broke.get_or_insert(limit)));
+    }
+
     fn limit_broken_by(&self, live: &Live) -> Option<Limit> {
         self.held(|held| held.invocations.get_mut(live.id)?.broke)
     }
 
     /// Ends an invocation whatever it still waits for.
     fn give_up(&self, live: &Live, fault: Fault) -> Failure {
-        match self.held(|held| held.end(live.id)) {
+        let ended = self.held(|held| {
+            held.invocations.get_mut(live.id)?.broke = None;
+            held.end(live.id)
+        });
+        match ended {
             Some(ended) => Failure { fault, pass_through: ended.pass_through, head: Some(ended.head) },
             None => fault.into(),
         }
@@ -313,6 +322,7 @@ impl Drop for Live {
                 waiting.held(|held| {
                     if let Some(invocation) = held.invocations.get_mut(id) {
                         invocation.giving_up = None;
+                        invocation.broke.get_or_insert(Limit::WaitUntil);
                         invocation.capabilities.log(3, "waitUntil: still pending at its limit, given up");
                         held.end(id);
                     }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 use isolate::Body;
+use isolate::limits::Limit;
 use middleware::cohort::Transport;
 use middleware::geo::Location;
 use middleware::jwt::{Attempt, Document, MAX_JWKS_BYTES, Verifier, bearer};
@@ -17,11 +19,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::bindings::{Binding, limited, verified};
+use crate::fault::origin_code;
 use crate::function::Function;
 use crate::head;
 use crate::outcome::Notes;
 use crate::request::id;
 use crate::state::{State, unix_seconds};
+use crate::trace::Trace;
 use crate::upstream::{Target, Upstream};
 use crate::worker::Worker;
 
@@ -38,6 +42,7 @@ pub(crate) struct Request {
     /// would not be seen.
     pub(crate) passed: Vec<HeaderValue>,
     pub(crate) request_id: HeaderValue,
+    pub(crate) trace: Option<Trace>,
     pub(crate) notes: Rc<Notes>,
     pub(crate) http: &'static str,
 }
@@ -50,8 +55,13 @@ impl Request {
         head: http::request::Parts,
         body: Body,
     ) -> Result<http::Response<cache::Body>, cache::OriginFailure> {
-        let response = self.worker.upstream.fetch(target, head, body, self.notes.waited()).await?;
-        self.notes.cached.set(response.extensions().get::<cache::Outcome>().copied());
+        let answered = self.worker.upstream.fetch(target, head, body, self.notes.waited()).await;
+        let response =
+            answered.inspect_err(|failure| self.worker.counts().unanswered.add(origin_code(failure.kind), 1))?;
+        if let Some(outcome) = response.extensions().get::<cache::Outcome>() {
+            self.worker.counts().cached.add(outcome.as_str(), 1);
+            self.notes.cached.set(Some(*outcome));
+        }
         Ok(response)
     }
 
@@ -157,6 +167,9 @@ impl isolate::Capabilities for Request {
             head.headers.append(head::CDN_LOOP, cdn.clone());
         }
         head.headers.insert("x-request-id", self.request_id.clone());
+        if let Some(trace) = &self.trace {
+            trace.pass_on(&mut head.headers);
+        }
         if !http_body::Body::is_end_stream(&body) {
             head.extensions.insert(cache::CarriesBody);
         }
@@ -228,6 +241,14 @@ impl isolate::Capabilities for Request {
         .boxed_local()
     }
 
+    fn used(&self, cpu: Duration) {
+        self.worker.share(Some(&self.function)).used(cpu);
+    }
+
+    fn broke(&self, limit: Limit) {
+        self.worker.share(Some(&self.function)).broke(limit);
+    }
+
     fn log(&self, level: u8, text: &str) {
         let (function, pop, request_id) = (&self.function.label, &self.state().name, id(&self.request_id));
         match level {
@@ -250,5 +271,5 @@ async fn key_set(upstream: Upstream, url: String) -> Result<Document<Vec<u8>>, S
     let max_age = directives.split(',').filter_map(|d| d.trim().strip_prefix("max-age=")?.parse().ok()).next();
     let limited = http_body_util::Limited::new(response.into_body(), MAX_JWKS_BYTES + 1);
     let body = limited.collect().await.map_err(|e| e.to_string())?.to_bytes().to_vec();
-    Ok(Document { body, max_age: max_age.map(std::time::Duration::from_secs) })
+    Ok(Document { body, max_age: max_age.map(Duration::from_secs) })
 }

@@ -33,6 +33,19 @@ pub struct Config {
     pub workers: usize,
     /// Memory for cached responses, in bytes.
     pub cache_bytes: u64,
+    /// The admin listener, with health and metrics; without it there is none.
+    pub admin: Option<Admin>,
+    /// Functions with a metric label of their own; the others share one.
+    pub metrics_functions: usize,
+}
+
+/// Where a PoP's admin listener is, and what it asks for.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Its address; never make it public. Port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Its token.
+    pub token: String,
 }
 
 /// Why a PoP does not start. Nothing runs then.
@@ -41,6 +54,14 @@ pub enum StartError {
     /// The address cannot be listened on.
     #[error("--listen {address}: {source}. Is another process using the port? Choose another one with --listen")]
     Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The address of the admin listener cannot be listened on.
+    #[error("--admin {address}: {source}. Is another process using the port? Choose another one with --admin")]
+    Admin {
         /// As configured.
         address: SocketAddr,
         /// The system's answer.

@@ -49,11 +49,7 @@ impl Fault {
             Self::Draining => "overload/draining",
             Self::Bundle(_) => "origin/corrupt",
             Self::Function(fault) => fault.code(),
-            Self::Origin(failure) => match failure.kind {
-                cache::FailureKind::TimedOut => "origin/timed-out",
-                cache::FailureKind::Corrupt => "origin/corrupt",
-                cache::FailureKind::Unreachable | cache::FailureKind::Abandoned => "origin/unreachable",
-            },
+            Self::Origin(failure) => origin_code(failure.kind),
         }
     }
 
@@ -88,23 +84,41 @@ impl Fault {
         (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(1))
     }
 
-    /// The response for the client (RFC 9457).
-    pub(crate) fn response(&self, request_id: &str) -> Response<Bytes> {
-        let problem = serde_json::json!({
-            "status": self.status().as_u16(),
-            "code": self.code(),
-            "message": self.safe_message(),
-            "request_id": request_id,
-        });
-        let mut response = Response::new(Bytes::from(format!("{problem}\n")));
-        *response.status_mut() = self.status();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert("x-skerry-error", HeaderValue::from_static(self.code()));
+    /// The response for the client.
+    pub(crate) fn response(&self, request_id: Option<&str>) -> Response<Bytes> {
+        let mut response = problem(self.status(), self.code(), &self.safe_message(), request_id);
         if let Some(after) = self.retry_after() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
         }
         response
     }
+}
+
+/// The code of an origin that gave no response.
+pub(crate) const fn origin_code(kind: cache::FailureKind) -> &'static str {
+    match kind {
+        cache::FailureKind::TimedOut => "origin/timed-out",
+        cache::FailureKind::Corrupt => "origin/corrupt",
+        cache::FailureKind::Unreachable | cache::FailureKind::Abandoned => "origin/unreachable",
+    }
+}
+
+/// What went wrong, as a response (RFC 9457).
+pub(crate) fn problem(
+    status: StatusCode,
+    code: &'static str,
+    message: &str,
+    request_id: Option<&str>,
+) -> Response<Bytes> {
+    let mut problem = serde_json::json!({ "status": status.as_u16(), "code": code, "message": message });
+    if let Some(id) = request_id {
+        problem["request_id"] = id.into();
+    }
+    let mut response = Response::new(Bytes::from(format!("{problem}\n")));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-skerry-error", HeaderValue::from_static(code));
+    response
 }

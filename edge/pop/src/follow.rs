@@ -73,18 +73,24 @@ impl Follower {
         loop {
             match self.control.poll(&self.report, POLL).await {
                 Ok(Some(manifest)) => match self.apply(&manifest).await {
-                    Ok(()) => pause = PAUSE,
+                    Ok(()) => {
+                        self.state.metrics.polls.add("ok", 1);
+                        pause = PAUSE;
+                    }
                     Err(error) => {
+                        self.state.metrics.polls.add("not-applied", 1);
                         tracing::warn!(pop = %self.state.name, generation = manifest.generation, %error, "manifest not applied yet");
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(LONGEST_PAUSE);
                     }
                 },
                 Ok(None) => {
+                    self.state.metrics.polls.add("ok", 1);
                     pause = PAUSE;
                     self.keep();
                 }
                 Err(error) => {
+                    self.state.metrics.polls.add("failed", 1);
                     tracing::warn!(pop = %self.state.name, %error, "control API not reached; serving what is here");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -131,6 +137,7 @@ impl Follower {
             });
         }
         self.state.routes.store(Arc::new(Routes::new(manifest.generation, functions)));
+        self.state.metrics.functions.retain(|name| manifest.functions.contains_key(name));
         let whole = failed.is_empty() && missing.is_empty();
         if missing.is_empty() {
             self.report = PopReport {

@@ -1,18 +1,20 @@
 //! A deployed version, ready to run: its program and the native parts behind its bindings.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
 use isolate::limits::Limits;
 use isolate::{Code, Platform, Program};
-use origin::bundle::{Bundle, Digest, FunctionConfig, OnFailure};
+use origin::bundle::{Bundle, Digest, FunctionConfig, FunctionName, OnFailure};
 
 use crate::bindings::{Binding, Limiters};
+use crate::metrics::Series;
 
 /// One version of a function on this PoP. Shared by all workers.
 #[derive(Debug)]
 pub(crate) struct Function {
+    pub(crate) name: FunctionName,
     /// `name@digest`, as the response header shows it.
     pub(crate) label: String,
     pub(crate) label_value: HeaderValue,
@@ -24,6 +26,8 @@ pub(crate) struct Function {
     /// Names the assets it was deployed with: what the cache holds of the origin for it is theirs. A deploy that leaves
     /// them alone leaves the cache alone.
     pub(crate) assets: String,
+    /// Where it counts, once it has been asked for.
+    pub(crate) series: OnceLock<Arc<Series>>,
 }
 
 impl Function {
@@ -41,7 +45,17 @@ impl Function {
         let program = Arc::new(program(bundle, version)?);
         let label = format!("{name}@{}", version.short());
         let label_value = HeaderValue::from_str(&label).map_err(|e| e.to_string())?;
-        Ok(Self { label, label_value, program, has_handler, bindings, on_failure, assets })
+        Ok(Self {
+            name,
+            label,
+            label_value,
+            program,
+            has_handler,
+            bindings,
+            on_failure,
+            assets,
+            series: OnceLock::new(),
+        })
     }
 }
 

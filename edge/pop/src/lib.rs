@@ -3,23 +3,27 @@
 //! [`run`] starts V8, one thread that follows the manifest, and one thread for each core that answers requests. A
 //! request never changes thread: `request.rs` is its whole way, top to bottom.
 
+mod admin;
 mod bindings;
 mod capabilities;
 mod config;
+mod counted;
 mod fault;
 mod follow;
 mod function;
 mod head;
 mod listen;
+mod metrics;
 mod outcome;
 mod request;
 mod routes;
 mod shelf;
 mod state;
+mod trace;
 mod upstream;
 mod worker;
 
-pub use config::{Config, StartError};
+pub use config::{Admin, Config, StartError};
 pub use function::check_bundle;
 pub use isolate::{Platform, limits};
 pub use listen::run;

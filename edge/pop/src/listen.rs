@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering;
 
 use isolate::{Platform, Watchdog};
 use origin::client::Control;
+use origin::token::Token;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
+use crate::admin;
 use crate::config::{Config, StartError};
 use crate::follow::Follower;
 use crate::shelf::Shelf;
@@ -36,6 +38,11 @@ pub fn run(
     let listeners = listeners(config.listen, config.workers.max(1))
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
     let address = listeners[0].local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let admin = config.admin.as_ref().map(|admin| {
+        let listener = bind(admin.address, false);
+        listener.map_err(|source| StartError::Admin { address: admin.address, source })
+    });
+    let admin = admin.transpose()?;
     let watchdog = Watchdog::start().map_err(StartError::Thread)?;
     let (stop, stopping) = watch::channel(false);
     let control = Control::new(config.control.clone(), &config.token);
@@ -52,13 +59,23 @@ pub fn run(
             follower.follow().await;
         });
     })?;
+    // Alive until the last worker has drained.
+    let (_here, gone) = watch::channel(false);
+    if let (Some(listener), Some(config)) = (admin, &config.admin) {
+        let (state, token) = (Arc::clone(&state), Token::new(&config.token));
+        thread("admin", move |runtime| {
+            if let Err(error) = runtime.block_on(admin::serve(state, token, listener, gone)) {
+                tracing::error!(%error, "the admin listener has ended");
+            }
+        })?;
+    }
     // What this PoP had before is live before the first client can ask for it.
     let _ = wait_recalled.recv();
     for (index, listener) in listeners.into_iter().enumerate() {
         let (state, watchdog, stopping, ended) =
             (Arc::clone(&state), watchdog.clone(), stopping.clone(), ended.clone());
         thread(&format!("worker-{index}"), move |runtime| {
-            if let Err(error) = runtime.block_on(work(state, platform, watchdog, listener, stopping)) {
+            if let Err(error) = runtime.block_on(work(state, index, platform, watchdog, listener, stopping)) {
                 tracing::error!(%error, "a worker has ended");
             }
             drop(ended);

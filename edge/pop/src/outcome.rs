@@ -18,7 +18,9 @@ use crate::fault::Fault;
 use crate::function::Function;
 use crate::request::id;
 use crate::state::State;
+use crate::trace::Trace;
 use crate::upstream::Waited;
+use crate::worker::Worker;
 
 /// A body for the client, from any source.
 pub(crate) struct ClientBody(pub(crate) ResponseBody);
@@ -73,6 +75,8 @@ pub(crate) struct Record {
     pub(crate) request_id: HeaderValue,
     pub(crate) method: Method,
     pub(crate) uri: Uri,
+    /// The trace it belongs to, as a peer says that is believed.
+    pub(crate) trace: Option<Trace>,
     pub(crate) routed: Option<Duration>,
     pub(crate) function: Option<Arc<Function>>,
     pub(crate) timing: Option<Timing>,
@@ -101,6 +105,7 @@ impl Record {
             request_id,
             method,
             uri,
+            trace: None,
             routed: None,
             function: None,
             timing: None,
@@ -109,7 +114,7 @@ impl Record {
     }
 
     /// Adds to every response what this PoP has to say about it.
-    pub(crate) fn describe(&self, state: &State, response: &mut Response<ClientBody>) {
+    pub(crate) fn describe(&self, state: &State, took: Duration, response: &mut Response<ClientBody>) {
         let headers = response.headers_mut();
         headers.reserve(5);
         headers.insert("x-skerry-pop", state.name_value.clone());
@@ -118,13 +123,13 @@ impl Record {
             headers.insert("x-skerry-version", function.label_value.clone());
         }
         // Beside what the function or the origin measured.
-        if let Ok(value) = HeaderValue::try_from(self.server_timing()) {
+        if let Ok(value) = HeaderValue::try_from(self.server_timing(took)) {
             headers.append("server-timing", value);
         }
     }
 
     /// The phases, in milliseconds (<https://www.w3.org/TR/server-timing/>).
-    fn server_timing(&self) -> String {
+    fn server_timing(&self, took: Duration) -> String {
         let mut text = String::with_capacity(96);
         let mut phase = |name: &str, duration: Duration, rest: &str| {
             let micros = duration.as_micros();
@@ -142,7 +147,7 @@ impl Record {
         if let Some(waited) = self.notes.waited.get() {
             phase("origin", Duration::from_nanos(waited.load(Ordering::Relaxed)), "");
         }
-        phase("total", self.began.elapsed(), "");
+        phase("total", took, "");
         match self.notes.cached.get() {
             Some(cached) => {
                 let _ = write!(text, "cache;desc={}", cached.as_str());
@@ -152,19 +157,33 @@ impl Record {
         text
     }
 
+    /// Counts the start of an isolate, and tells who watches (`RUST_LOG=start=debug`).
+    pub(crate) fn tell_start(&self, worker: &Worker) {
+        let Some((timing, start)) = self.timing.and_then(|timing| Some((timing, timing.start?))) else { return };
+        let pool = if timing.from_empty_pool { "empty" } else { "ready" };
+        worker.counts().started(pool, [("total", start)]);
+        worker.count_isolates();
+        let function = self.function.as_ref().map_or("-", |function| &function.label);
+        let (pop, request_id, total) = (&worker.state.name, id(&self.request_id), start.as_secs_f64() * 1e3);
+        tracing::debug!(target: "start", %pop, %function, %request_id, pool, total);
+    }
+
     /// One line in the access log.
-    pub(crate) fn log(&self, state: &State, status: StatusCode, fault: Option<&Fault>) {
+    pub(crate) fn log(&self, state: &State, took: Duration, status: StatusCode, fault: Option<&Fault>) {
         let (pop, method, path, status) = (&state.name, &self.method, self.uri.path(), status.as_u16());
         let function = self.function.as_ref().map_or("-", |function| &function.label);
-        let (request_id, millis) = (id(&self.request_id), self.began.elapsed().as_secs_f64() * 1e3);
+        let (request_id, millis) = (id(&self.request_id), took.as_secs_f64() * 1e3);
+        let trace_id = self.trace.as_ref().map(Trace::id);
         match fault {
             Some(fault) if status >= 500 => {
-                tracing::error!(target: "access", %pop, %method, path, status, %function, %request_id, millis, code = fault.code(), "{fault}");
+                tracing::error!(target: "access", %pop, %method, path, status, %function, %request_id, trace_id, millis, code = fault.code(), "{fault}");
             }
             Some(fault) => {
-                tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, millis, code = fault.code());
+                tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, trace_id, millis, code = fault.code());
             }
-            None => tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, millis),
+            None => {
+                tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, trace_id, millis)
+            }
         }
     }
 }

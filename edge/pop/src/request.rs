@@ -24,6 +24,8 @@ use crate::function::Function;
 use crate::head;
 use crate::outcome::{ClientBody, Record};
 use crate::routes::{Found, Live};
+use crate::state::State;
+use crate::trace::Trace;
 use crate::upstream::Target;
 use crate::worker::{HEAD_BYTES, Worker};
 
@@ -34,6 +36,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, peer: IpAddr, request: Request<In
     let peer = peer.to_canonical();
     let trusted = worker.state.trusts(peer);
     let mut record = Record::new(request_id(&head.headers, trusted), head.method.clone(), head.uri.clone());
+    record.trace = trusted.then(|| Trace::of(&head.headers)).flatten();
     let answered = answer(worker, peer, trusted, head, body, &mut record).await;
     finish(worker, record, answered)
 }
@@ -65,6 +68,7 @@ async fn answer(
         authority,
         passed: head.headers.get_all(head::CDN_LOOP).iter().cloned().collect(),
         request_id: record.request_id.clone(),
+        trace: record.trace.clone(),
         notes: Rc::clone(&record.notes),
         http: version(head.version),
     });
@@ -100,15 +104,16 @@ fn check(worker: &Worker, head: &mut Parts) -> Result<String, Fault> {
 }
 
 fn health(worker: &Worker) -> Result<Response<ClientBody>, Fault> {
-    ready(worker)?;
+    ready(&worker.state)?;
     Ok(Response::new(ClientBody::full(Bytes::from_static(b"ok\n"))))
 }
 
-fn ready(worker: &Worker) -> Result<(), Fault> {
-    if worker.state.draining.load(Ordering::Relaxed) {
+/// Whether this PoP can serve.
+pub(crate) fn ready(state: &State) -> Result<(), Fault> {
+    if state.draining.load(Ordering::Relaxed) {
         return Err(Fault::Draining);
     }
-    if worker.state.routes.load().generation == 0 { Err(Fault::NotReady) } else { Ok(()) }
+    if state.routes.load().generation == 0 { Err(Fault::NotReady) } else { Ok(()) }
 }
 
 fn route(worker: &Worker, host: &str, path: &str) -> Result<Arc<Function>, Fault> {
@@ -157,10 +162,14 @@ async fn run(
     let request = Request::from_parts(head, body);
     let invoked = worker.isolates.invoke(&function.program, request, Rc::clone(&capabilities) as _).await;
     record.timing = Some(invoked.timing);
+    if invoked.timing.start.is_some() {
+        record.tell_start(worker);
+    }
     let Failure { fault, pass_through, head } = match invoked.result {
         Ok(response) => return Ok(response.map(ClientBody)),
         Err(failure) => failure,
     };
+    worker.share(Some(function)).failed(&fault);
     let (label, request_id) = (&function.label, id(&record.request_id));
     tracing::error!(target: "function", pop = %worker.state.name, function = %label, %request_id, code = fault.code(), "{fault}");
     match head {
@@ -189,7 +198,7 @@ async fn from_origin(
 fn finish(worker: &Worker, record: Record, answered: Result<Response<ClientBody>, Fault>) -> Response<ClientBody> {
     let (mut response, fault) = match answered {
         Ok(response) => (response, None),
-        Err(fault) => (fault.response(id(&record.request_id)).map(ClientBody::full), Some(fault)),
+        Err(fault) => (fault.response(Some(id(&record.request_id))).map(ClientBody::full), Some(fault)),
     };
     head::remove_hop_by_hop(response.headers_mut());
     // The length is the body's to say: a field that a function wrote could disagree with it. A HEAD response is the
@@ -204,9 +213,11 @@ fn finish(worker: &Worker, record: Record, answered: Result<Response<ClientBody>
         }
         response = response.map(ClientBody::head_only);
     }
-    record.describe(&worker.state, &mut response);
+    let took = record.began.elapsed();
+    record.describe(&worker.state, took, &mut response);
     if record.uri.path() != crate::HEALTH_PATH {
-        record.log(&worker.state, response.status(), fault.as_ref());
+        record.log(&worker.state, took, response.status(), fault.as_ref());
+        worker.share(record.function.as_deref()).request(response.status(), fault.as_ref(), took);
     }
     response
 }

@@ -14,6 +14,7 @@ use middleware::geo::{Database, Location};
 use crate::bindings::Limiters;
 use crate::config::{Config, StartError};
 use crate::head::cdn_id;
+use crate::metrics::Metrics;
 use crate::routes::Routes;
 
 /// One PoP. Nothing in it belongs to a thread.
@@ -27,10 +28,15 @@ pub(crate) struct State {
     pub(crate) allow_fetch: Vec<IpNet>,
     pub(crate) routes: ArcSwap<Routes>,
     pub(crate) cache: Cache,
+    /// The most that the cache may hold.
+    pub(crate) cache_bytes: u64,
     pub(crate) geo: Database,
     pub(crate) limiters: Limiters,
+    pub(crate) metrics: Metrics,
     pub(crate) draining: AtomicBool,
     started: Instant,
+    /// The same in seconds since 1970.
+    pub(crate) started_at: u64,
 }
 
 impl State {
@@ -53,10 +59,13 @@ impl State {
             allow_fetch: config.allow_fetch.clone(),
             routes: ArcSwap::default(),
             cache,
+            cache_bytes: config.cache_bytes,
             geo,
             limiters: Limiters::default(),
+            metrics: Metrics::new(config.workers.max(1), config.metrics_functions),
             draining: AtomicBool::new(false),
             started: Instant::now(),
+            started_at: unix_seconds(),
         }))
     }
 

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -15,6 +16,9 @@ use origin::patient::Patient;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::counted::Counted;
+use crate::function::Function;
+use crate::metrics::{PerWorker, Share};
 use crate::request::serve;
 use crate::state::State;
 use crate::upstream::Upstream;
@@ -32,19 +36,44 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(330);
 const HTTP2_STREAMS: u32 = 256;
 /// Time for requests in flight to end once the PoP is being stopped.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
-/// How often isolates of versions that are not live any more are given up.
+/// How often isolates of versions that are not live any more are given up, and those that are there counted.
 const RETIRE_EVERY: Duration = Duration::from_secs(1);
 
 /// What a thread has of its own.
 pub(crate) struct Worker {
     pub(crate) state: Arc<State>,
+    /// Its number among the workers.
+    pub(crate) index: usize,
     pub(crate) isolates: isolate::Worker,
     pub(crate) upstream: Upstream,
+}
+
+impl Worker {
+    /// Where it counts.
+    pub(crate) fn counts(&self) -> &PerWorker {
+        &self.state.metrics.workers[self.index]
+    }
+
+    /// Where it counts for a function, or for requests that no function answers.
+    pub(crate) fn share<'a>(&'a self, function: Option<&'a Function>) -> &'a Share {
+        let functions = &self.state.metrics.functions;
+        let series = function
+            .map_or(&functions.none, |function| function.series.get_or_init(|| functions.series(&function.name)));
+        series.share(self.index)
+    }
+
+    /// Counts the isolates that there are now.
+    pub(crate) fn count_isolates(&self) {
+        let (residents, ready) = self.isolates.counts();
+        self.counts().residents.store(residents as u64, Ordering::Relaxed);
+        self.counts().ready.store(ready as u64, Ordering::Relaxed);
+    }
 }
 
 /// Serves until `stopping` says so, then drains. Runs inside a current-thread runtime.
 pub(crate) async fn work(
     state: Arc<State>,
+    index: usize,
     platform: Platform,
     watchdog: Watchdog,
     listener: std::net::TcpListener,
@@ -52,7 +81,8 @@ pub(crate) async fn work(
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let isolates = isolate::Worker::new(platform, &watchdog, isolate::Config::default());
-    let worker = Rc::new(Worker { upstream: Upstream::new(Arc::clone(&state)), state, isolates });
+    let worker = Rc::new(Worker { upstream: Upstream::new(Arc::clone(&state)), state, index, isolates });
+    worker.count_isolates();
     isolate::spawn_local(retire(Rc::clone(&worker)));
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
@@ -108,7 +138,7 @@ fn connect(
             let worker = Rc::clone(&worker);
             async move { Ok::<_, Infallible>(serve(&worker, peer.ip(), request).await) }
         });
-        let io = TokioIo::new(Patient::new(stream, IDLE_TIMEOUT));
+        let io = TokioIo::new(Patient::new(Counted::new(stream, Rc::clone(&worker)), IDLE_TIMEOUT));
         let ended = match protocol {
             Ok(Ok(Protocol::Http1)) => graceful.watch(http1().serve_connection(io, service)).await,
             Ok(Ok(Protocol::Http2)) => graceful.watch(http2().serve_connection(io, service)).await,
@@ -166,6 +196,7 @@ async fn retire(worker: Rc<Worker>) {
         // Each time anew: a request that was routed before a change may start the old version after it.
         let live: HashSet<_> = worker.state.routes.load().versions().collect();
         worker.isolates.retain(|version| live.contains(version));
+        worker.count_isolates();
     }
 }
 

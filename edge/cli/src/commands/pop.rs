@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ipnet::IpNet;
 
-use crate::access::TokenArgs;
+use crate::access::{AccessError, TokenArgs, read_token};
 use crate::output::Failure;
 use crate::signals::{self, Input};
 use crate::units;
@@ -54,6 +54,16 @@ pub(crate) struct Pop {
     /// Memory for cached answers
     #[arg(long, default_value = "256MiB", value_parser = units::bytes)]
     cache: u64,
+    /// Address for health checks and metrics (GET /health and /metrics, the latter with the token) [default: none]
+    #[arg(long, value_name = "ADDRESS", value_parser = plan::address)]
+    admin: Option<SocketAddr>,
+    /// File with the token of that address, for whoever scrapes metrics and shall not deploy [default: the token of the
+    /// admin API]
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    admin_token_file: Option<PathBuf>,
+    /// Functions that have metrics of their own: those that are asked for first; the others share the label "other"
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = labels)]
+    metrics_functions: usize,
     /// End when standard input ends, as a child of a supervisor does
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -72,6 +82,12 @@ pub(crate) fn workers(text: &str) -> Result<usize, String> {
     workers.ok_or_else(|| "the number of workers is 1 to 512".to_owned())
 }
 
+/// Reads a number of functions with metrics of their own.
+fn labels(text: &str) -> Result<usize, String> {
+    let labels = text.parse().ok().filter(|labels| *labels <= 10_000);
+    labels.ok_or_else(|| "the number of functions with metrics of their own is 0 to 10000".to_owned())
+}
+
 /// One worker for each processor this process may use.
 pub(crate) fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
@@ -85,19 +101,26 @@ impl Pop {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let _log = super::start_log();
         let input = if self.exit_with_parent { Input::Parent } else { Input::Ignored };
+        let token = self.token.read()?;
+        let admin = self.admin.map(|address| -> Result<_, AccessError> {
+            let own = self.admin_token_file.as_deref().map(read_token).transpose()?;
+            Ok(pop::Admin { address, token: own.unwrap_or_else(|| token.clone()) })
+        });
         let config = pop::Config {
             name: self.name,
             city: self.city,
             listen: self.listen,
             origin: self.origin,
             control: self.control,
-            token: self.token.read()?,
+            token,
             data: self.data,
             geo: self.geo,
             trust: self.trust,
             allow_fetch: self.allow_fetch,
             workers: self.workers.unwrap_or_else(default_workers),
             cache_bytes: self.cache,
+            admin: admin.transpose()?,
+            metrics_functions: self.metrics_functions,
         };
         Ok(pop::run(config, signals::shutdown(input), |_| {})?)
     }

@@ -77,7 +77,7 @@ fn near<'p>(path: &'p Path, here: &Path) -> &'p Path {
     path.strip_prefix(here).unwrap_or(path)
 }
 
-/// Lines to paste into a shell, one for every live function, each under its explanation: a comment behind it would be
+/// Lines to paste into a shell, one for every live function and one for the metrics, each under its explanation: a comment behind it would be
 /// arguments in an interactive zsh.
 pub(crate) fn try_lines(fleet: &Fleet, live: &[Live], call: &Call) -> String {
     let pop = fleet.pops.first().map_or(fleet.front, |pop| pop.address);
@@ -116,6 +116,11 @@ pub(crate) fn try_lines(fleet: &Fleet, live: &[Live], call: &Call) -> String {
         {
             let _ = writeln!(text, "  {name}\n    {}", fill(&plain(route)));
         }
+    }
+    if let Some(pop) = fleet.pops.first() {
+        let token = shell(&[near(&fleet.token_file, &call.here).to_string_lossy().into_owned()]);
+        let url = shell(&[format!("http://{}/metrics", pop.admin)]);
+        let _ = writeln!(text, "  metrics of {}\n    curl -H \"Authorization: Bearer $(cat {token})\" {url}", pop.name);
     }
     text
 }
@@ -172,6 +177,7 @@ mod tests {
         assert!(text.contains("  geo\n    curl -i http://127.0.0.1:1/elsewhere\n"), "{text}");
         assert!(text.contains("  mine\n    curl -i -H 'Host: www.x.org' http://127.0.0.1:1/a/\n"), "{text}");
         assert!(text.contains("  site\n    curl -i -H 'Host: localhost' http://127.0.0.1:1/site/\n"), "{text}");
+        assert!(text.ends_with("$(cat .skerry/admin.token)\" http://127.0.0.1:2/metrics\n"), "{text}");
         assert!(!text.contains('#'), "an interactive zsh takes comments for arguments: {text}");
     }
 

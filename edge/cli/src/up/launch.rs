@@ -146,9 +146,8 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Source]) 
         output::json(&fleet)?;
     } else {
         let lines = banner::try_lines(&fleet, &live, &settings.call);
-        let lines = if lines.is_empty() { lines } else { format!("Try:\n{lines}\n") };
         let table = banner::addresses(&fleet, &settings.call.here);
-        output::print(format_args!("{table}\n{lines}Ctrl-C ends all of it.\n"))?;
+        output::print(format_args!("{table}\nTry:\n{lines}\nCtrl-C ends all of it.\n"))?;
     }
     Ok(Running { fleet: Arc::new(Mutex::new(fleet)), origin, pops, front, door, links: links.all })
 }
@@ -332,6 +331,7 @@ fn describe(settings: &Settings, lock: &StateLock, token_file: PathBuf, links: &
     let pop = |(pop, via): (&PopPlan, &(std::net::SocketAddr, std::net::SocketAddr))| PopNode {
         name: pop.city.code.to_owned(),
         address: pop.address,
+        admin: pop.admin,
         place: place(&pop.city),
         origin_rtt_ms: plan.round_trip(pop).as_secs_f64() * 1000.0,
         origin_via: via.0,
@@ -395,6 +395,7 @@ fn members(settings: &Settings, fleet: &Fleet, program: &Path, control: &Control
     let pops = fleet.pops.iter().map(|pop| {
         let mut arguments: Vec<OsString> = vec!["pop".into(), "--name".into(), text(&pop.name), "--city".into()];
         arguments.extend([text(&pop.place.code), "--listen".into(), text(&pop.address)]);
+        arguments.extend(["--admin".into(), text(&pop.admin)]);
         arguments.extend(["--origin".into(), text(&format_args!("http://{}", pop.origin_via))]);
         arguments.extend(["--control".into(), text(&format_args!("http://{}", pop.control_via))]);
         arguments.extend(token());

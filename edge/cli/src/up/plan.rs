@@ -18,6 +18,8 @@ pub(crate) struct PopPlan {
     pub city: City,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where its health and metrics are.
+    pub admin: SocketAddr,
 }
 
 impl FromStr for PopPlan {
@@ -25,7 +27,7 @@ impl FromStr for PopPlan {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (code, place) = text.split_once('=').unwrap_or((text, "0"));
-        Ok(Self { city: city(code)?, address: address(place)? })
+        Ok(Self { city: city(code)?, address: address(place)?, admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) })
     }
 }
 
@@ -85,7 +87,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Takes all addresses at once, replacing port 0 by the port chosen. In order: front, origin, admin, PoPs.
+    /// Takes all addresses at once, replacing port 0 by the port chosen. In order: front, origin, admin, PoPs, and
+    /// where the PoPs have their metrics.
     ///
     /// # Errors
     /// [`PortsError`] with every address that cannot be had.
@@ -97,9 +100,12 @@ impl Plan {
             wanted(self.admin, "the admin API", "--admin"),
         ];
         let pops = self.pops.iter().map(|pop| wanted(pop.address, &format!("PoP {}", pop.city.code), "--pops"));
-        let reserved = ports::reserve(&fixed.into_iter().chain(pops).collect::<Vec<_>>())?;
+        let admins = self.pops.iter().map(|pop| wanted(pop.admin, &format!("PoP {}", pop.city.code), "--pops"));
+        let reserved = ports::reserve(&fixed.into_iter().chain(pops).chain(admins).collect::<Vec<_>>())?;
         let own = [&mut self.front, &mut self.origin, &mut self.admin];
-        for (own, reserved) in own.into_iter().chain(self.pops.iter_mut().map(|pop| &mut pop.address)).zip(&reserved) {
+        let (pops, admins): (Vec<_>, Vec<_>) =
+            self.pops.iter_mut().map(|pop| (&mut pop.address, &mut pop.admin)).unzip();
+        for (own, reserved) in own.into_iter().chain(pops).chain(admins).zip(&reserved) {
             *own = reserved.address;
         }
         Ok(reserved)
@@ -150,7 +156,10 @@ mod tests {
     fn free_ports_are_written_back_into_the_plan() {
         let mut plan = plan(&["lhr", "iad"]);
         let reserved = plan.reserve().unwrap();
-        let all = [plan.front, plan.origin, plan.admin, plan.pops[0].address, plan.pops[1].address];
+        let pops = plan.pops.iter();
+        let pops = pops.clone().map(|pop| pop.address).chain(pops.map(|pop| pop.admin));
+        let all: Vec<_> = [plan.front, plan.origin, plan.admin].into_iter().chain(pops).collect();
+        assert_eq!(all.len(), reserved.len());
         assert!(all.iter().zip(&reserved).all(|(own, reserved)| own.port() != 0 && *own == reserved.address));
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Live;
 use crate::invocation::{Body, BoxError};
+use crate::limits::Limit;
 
 /// A response's body, counted against its limit.
 pub(super) struct Answered {
@@ -32,6 +33,7 @@ impl http_body::Body for Answered {
             match self.left.checked_sub(data.len() as u64) {
                 Some(left) => self.left = left,
                 None => {
+                    self.live.resident.note_broken(&self.live, Limit::ResponseBody);
                     return Poll::Ready(Some(Err(format!(
                         "the response body is over its limit of {} bytes",
                         self.limit

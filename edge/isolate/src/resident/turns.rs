@@ -54,8 +54,11 @@ impl Resident {
                 _ => {}
             }
         }
-        if self.is_condemned() {
-            self.held(Held::exhaust_all);
+        if let Some(fault) = &*self.condemned.borrow() {
+            self.held(|held| match fault {
+                Fault::Limit { limit, .. } => held.lose_all(*limit),
+                _ => held.exhaust_all(),
+            });
             return Poll::Ready(());
         }
         let idle = self.held(|held| held.invocations.len() == 0 && held.news.is_empty());
@@ -109,6 +112,7 @@ impl Resident {
         self.held(|held| {
             let Some(invocation) = held.invocations.get_mut(id) else { return };
             invocation.cpu += used;
+            invocation.capabilities.used(used);
             if invocation.cpu > limit {
                 invocation.broke.get_or_insert(Limit::Cpu);
                 held.exhaust(id);

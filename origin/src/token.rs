@@ -1,4 +1,4 @@
-//! The token of the admin API.
+//! The token of an admin API.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -12,15 +12,19 @@ const MISSING: &str = "Bearer realm=\"skerry admin\"";
 const WRONG: &str = "Bearer realm=\"skerry admin\", error=\"invalid_token\"";
 
 /// What a request must know. Only its digest is kept.
-pub(super) struct Token(Digest);
+pub struct Token(Digest);
 
 impl Token {
-    pub(super) fn new(token: &str) -> Self {
+    /// The token of this text.
+    pub fn new(token: &str) -> Self {
         Self(Digest::of(token.as_bytes()))
     }
 
-    /// Lets a request with the token pass; otherwise says what `WWW-Authenticate` it gets.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), &'static str> {
+    /// Lets a request with the token pass (`Authorization: Bearer`).
+    ///
+    /// # Errors
+    /// What `WWW-Authenticate` the others get.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), &'static str> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return Err(MISSING) };
         let Some((scheme, given)) = value.to_str().ok().and_then(|v| v.split_once(' ')) else { return Err(MISSING) };

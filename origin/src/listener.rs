@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -14,8 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::respond::ResponseBody;
 use crate::patient::Patient;
+use crate::store::BoxError;
 
 /// Connections at once; more wait in the system's queue.
 const MAX_CONNECTIONS: usize = 8192;
@@ -35,11 +36,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Pause after an accept that failed, as it does when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `draining` turns true, then lets open requests finish. Dropping the future ends every connection.
-pub(super) async fn serve<F, A>(listener: TcpListener, mut draining: watch::Receiver<bool>, answer: F)
+/// Serves until `draining` turns true or its sender is gone, then lets open requests finish. Dropping the future ends every
+/// connection. Runs inside a Tokio runtime with time and I/O enabled.
+pub async fn serve<F, A, B>(listener: TcpListener, mut draining: watch::Receiver<bool>, answer: F)
 where
     F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
-    A: Future<Output = Response<ResponseBody>> + Send + 'static,
+    A: Future<Output = Response<B>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let protocol = protocol();
     let graceful = GracefulShutdown::new();
@@ -69,7 +72,7 @@ async fn until(draining: &mut watch::Receiver<bool>) {
     let _ = draining.wait_for(|draining| *draining).await;
 }
 
-fn connection<F, A>(
+fn connection<F, A, B>(
     stream: TcpStream,
     protocol: &Builder<TokioExecutor>,
     graceful: &GracefulShutdown,
@@ -77,7 +80,8 @@ fn connection<F, A>(
 ) -> impl Future<Output = ()> + Send + 'static
 where
     F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
-    A: Future<Output = Response<ResponseBody>> + Send + 'static,
+    A: Future<Output = Response<B>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     // Small responses must not wait for the acknowledgement of earlier ones; without it they are only slower.
     let _ = stream.set_nodelay(true);

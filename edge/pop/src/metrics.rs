@@ -1,0 +1,334 @@
+//! The one table of metrics, and what is counted for it.
+//!
+//! A metric is a row of [`TABLE`]: its name, labels, help, and where its values come from. What a request counts lies on
+//! cache lines of the worker that serves it; the workers' counts are added up when somebody reads [`page`].
+
+mod count;
+mod page;
+mod process;
+mod series;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::routes::Live;
+use crate::state::State;
+use count::{Tally, Totals};
+use page::Samples;
+pub(crate) use page::{Format, page};
+use series::Functions;
+pub(crate) use series::{Series, Share};
+
+/// What a PoP counts.
+pub(crate) struct Metrics {
+    /// One for each worker.
+    pub(crate) workers: Box<[PerWorker]>,
+    pub(crate) functions: Functions,
+    /// Polls of the control API, by what came of them.
+    pub(crate) polls: Tally<&'static str>,
+}
+
+/// What one worker counts, beside what it counts for each function.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct PerWorker {
+    pub(crate) connections: AtomicU64,
+    pub(crate) received: AtomicU64,
+    pub(crate) sent: AtomicU64,
+    pub(crate) residents: AtomicU64,
+    pub(crate) ready: AtomicU64,
+    starts: Tally<&'static str>,
+    start_phases: Tally<&'static str, Totals>,
+    /// Requests to the cache, by what it did with them.
+    pub(crate) cached: Tally<&'static str>,
+    /// Requests to an origin that gave no response, by the code of the fault.
+    pub(crate) unanswered: Tally<&'static str>,
+}
+
+impl Metrics {
+    /// Counters of so many workers, with series of their own for at most `functions` functions.
+    pub(crate) fn new(workers: usize, functions: usize) -> Self {
+        Self {
+            workers: (0..workers).map(|_| PerWorker::default()).collect(),
+            functions: Functions::new(workers, functions),
+            polls: Tally::default(),
+        }
+    }
+
+    fn sum(&self, counter: impl Fn(&PerWorker) -> &AtomicU64) -> u64 {
+        self.workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
+    }
+
+    fn tally<V: count::Sum>(&self, tally: impl Fn(&PerWorker) -> &Tally<&'static str, V>) -> BTreeMap<&'static str, V> {
+        Tally::sum(self.workers.iter().map(tally))
+    }
+}
+
+impl PerWorker {
+    /// A start of an isolate, with the phases that it went through.
+    pub(crate) fn started(&self, pool: &'static str, phases: impl IntoIterator<Item = (&'static str, Duration)>) {
+        self.starts.add(pool, 1);
+        phases.into_iter().for_each(|(phase, took)| self.start_phases.add(phase, Totals::of(took)));
+    }
+}
+
+/// What a metric's values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// A metric. Everything that is said of it is said here.
+pub(crate) struct Row {
+    name: &'static str,
+    kind: Kind,
+    labels: &'static [&'static str],
+    help: &'static str,
+    read: fn(&State, &mut Samples<'_>),
+}
+
+/// Every metric, in the order in which they are shown.
+pub(crate) const TABLE: &[Row] = &[
+    Row {
+        name: "skerry_requests_total",
+        kind: Kind::Counter,
+        labels: &["function", "outcome", "status"],
+        help: "Requests by the code of their outcome, as x-skerry-error and the log have it, and the class of their \
+               status. Function \"-\" is none, \"other\" all that have no label of their own. Health checks do not count.",
+        read: |state, samples| {
+            for series in state.metrics.functions.all() {
+                series.requests().for_each(|((outcome, status), count)| {
+                    samples.put(&[&series.name, outcome, status], count);
+                });
+            }
+        },
+    },
+    Row {
+        name: "skerry_request_duration_seconds",
+        kind: Kind::Histogram,
+        labels: &["function"],
+        help: "Time from the end of a request's head to the head of its response.",
+        read: |state, samples| {
+            let series = state.metrics.functions.all();
+            series.iter().for_each(|series| samples.histogram(&[&series.name], &series.took()));
+        },
+    },
+    Row {
+        name: "skerry_function_cpu_seconds_total",
+        kind: Kind::Counter,
+        labels: &["function"],
+        help: "Processor time that functions used for requests, after the response too; starts are not in it.",
+        read: |state, samples| {
+            let series = state.metrics.functions.all();
+            series.iter().for_each(|series| samples.put(&[&series.name], series.cpu().as_secs_f64()));
+        },
+    },
+    Row {
+        name: "skerry_function_failures_total",
+        kind: Kind::Counter,
+        labels: &["function", "code"],
+        help: "Invocations that gave no response, also where the origin answered instead of the function.",
+        read: |state, samples| {
+            for series in state.metrics.functions.all() {
+                series.failures().iter().for_each(|(code, count)| samples.put(&[&series.name, code], *count));
+            }
+        },
+    },
+    Row {
+        name: "skerry_limit_broken_total",
+        kind: Kind::Counter,
+        labels: &["function", "limit"],
+        help: "Requests that broke a limit, also where the client had its response already.",
+        read: |state, samples| {
+            for series in state.metrics.functions.all() {
+                series.broken().iter().for_each(|(limit, count)| samples.put(&[&series.name, limit], *count));
+            }
+        },
+    },
+    Row {
+        name: "skerry_isolates",
+        kind: Kind::Gauge,
+        labels: &["state"],
+        help: "Isolates: ready ones wait for a function, resident ones hold one.",
+        read: |state, samples| {
+            samples.put(&["ready"], state.metrics.sum(|worker| &worker.ready));
+            samples.put(&["resident"], state.metrics.sum(|worker| &worker.residents));
+        },
+    },
+    Row {
+        name: "skerry_isolate_starts_total",
+        kind: Kind::Counter,
+        labels: &["pool"],
+        help: "Cold starts, by whether an isolate was ready or the pool was empty and one had to be made first.",
+        read: |state, samples| {
+            let starts = state.metrics.tally(|worker| &worker.starts);
+            starts.iter().for_each(|(pool, count)| samples.put(&[pool], *count));
+        },
+    },
+    Row {
+        name: "skerry_isolate_start_duration_seconds",
+        kind: Kind::Histogram,
+        labels: &["phase"],
+        help: "Time of cold starts, by phase.",
+        read: |state, samples| {
+            let phases = state.metrics.tally(|worker| &worker.start_phases);
+            phases.iter().for_each(|(phase, totals)| samples.histogram(&[phase], totals));
+        },
+    },
+    Row {
+        name: "skerry_cache_requests_total",
+        kind: Kind::Counter,
+        labels: &["outcome"],
+        help: "Requests of functions and of routes without one to the cache, by what it did with them.",
+        read: |state, samples| {
+            let outcomes = state.metrics.tally(|worker| &worker.cached);
+            outcomes.iter().for_each(|(outcome, count)| samples.put(&[outcome], *count));
+        },
+    },
+    Row {
+        name: "skerry_origin_failures_total",
+        kind: Kind::Counter,
+        labels: &["code"],
+        help: "Requests behind the cache that got no response, whether or not the function could do without.",
+        read: |state, samples| {
+            let failures = state.metrics.tally(|worker| &worker.unanswered);
+            failures.iter().for_each(|(code, count)| samples.put(&[code], *count));
+        },
+    },
+    Row {
+        name: "skerry_cache_entries",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Responses in the cache.",
+        read: |state, samples| {
+            // Else the counts of a quiet PoP would wait for its next requests.
+            state.cache.run_pending();
+            samples.put(&[], state.cache.entries());
+        },
+    },
+    Row {
+        name: "skerry_cache_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Memory of the responses in the cache.",
+        read: |state, samples| samples.put(&[], state.cache.bytes()),
+    },
+    Row {
+        name: "skerry_cache_capacity_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "The most that skerry_cache_bytes may be (--cache).",
+        read: |state, samples| samples.put(&[], state.cache_bytes),
+    },
+    Row {
+        name: "skerry_connections",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Connections of clients; each worker takes 10000 at most.",
+        read: |state, samples| samples.put(&[], state.metrics.sum(|worker| &worker.connections)),
+    },
+    Row {
+        name: "skerry_received_bytes_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Bytes read from clients, heads and framing included.",
+        read: |state, samples| samples.put(&[], state.metrics.sum(|worker| &worker.received)),
+    },
+    Row {
+        name: "skerry_sent_bytes_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Bytes written to clients, heads and framing included.",
+        read: |state, samples| samples.put(&[], state.metrics.sum(|worker| &worker.sent)),
+    },
+    Row {
+        name: "skerry_manifest_generation",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Generation of the manifest that is live here; 0 before there is one.",
+        read: |state, samples| samples.put(&[], state.routes.load().generation),
+    },
+    Row {
+        name: "skerry_functions",
+        kind: Kind::Gauge,
+        labels: &["state"],
+        help: "Functions of the manifest: live, or damaged: this PoP has no version of it that starts.",
+        read: |state, samples| {
+            let routes = state.routes.load();
+            let live = routes.live.values().filter(|(_, live)| matches!(live, Live::Ready(_))).count();
+            samples.put(&["live"], live);
+            samples.put(&["damaged"], routes.live.len() - live);
+        },
+    },
+    Row {
+        name: "skerry_control_polls_total",
+        kind: Kind::Counter,
+        labels: &["result"],
+        help: "Polls of the control API: ok, failed, or not-applied where a manifest came that could not be made live whole yet.",
+        read: |state, samples| {
+            let polls = Tally::sum([&state.metrics.polls]);
+            polls.iter().for_each(|(result, count)| samples.put(&[result], *count));
+        },
+    },
+    Row {
+        name: "skerry_function_labels",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Functions that have a label of their own here: those that were asked for first.",
+        read: |state, samples| samples.put(&[], state.metrics.functions.labels()),
+    },
+    Row {
+        name: "skerry_function_labels_max",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "The most that skerry_function_labels may be (--metrics-functions).",
+        read: |state, samples| samples.put(&[], state.metrics.functions.most()),
+    },
+    Row {
+        name: "skerry_build_info",
+        kind: Kind::Gauge,
+        labels: &["version", "pop"],
+        help: "Always 1.",
+        read: |state, samples| samples.put(&[env!("CARGO_PKG_VERSION"), &state.name], 1),
+    },
+    Row {
+        name: "process_cpu_seconds_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Processor time of the process, in user and in system mode.",
+        read: |_, samples| samples.put(&[], process::cpu().as_secs_f64()),
+    },
+    Row {
+        name: "process_resident_memory_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Memory that the process holds.",
+        read: |_, samples| samples.known(process::resident_bytes()),
+    },
+    Row {
+        name: "process_open_fds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Open file descriptors.",
+        read: |_, samples| samples.known(process::open_descriptors()),
+    },
+    Row {
+        name: "process_max_fds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "The most that process_open_fds may be.",
+        read: |_, samples| samples.known(process::most_descriptors()),
+    },
+    Row {
+        name: "process_start_time_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "When the process started, in seconds since 1970.",
+        read: |state, samples| samples.put(&[], state.started_at),
+    },
+];
