@@ -41,10 +41,22 @@ impl<K: Ord + Copy, V: Sum> Tally<K, V> {
 pub(crate) const BOUNDS: [f64; 17] =
     [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
 
+/// The same in nanoseconds.
+const NANOS: [u64; BOUNDS.len()] = {
+    let mut nanos = [0; BOUNDS.len()];
+    let mut place = 0;
+    while place < nanos.len() {
+        nanos[place] = (BOUNDS[place] * 1e9 + 0.5) as u64;
+        place += 1;
+    }
+    nanos
+};
+
 /// The bucket of a duration; the last is for those beyond all bounds.
 fn bucket(took: Duration) -> usize {
-    let seconds = took.as_secs_f64();
-    BOUNDS.partition_point(|bound| *bound < seconds)
+    let took = nanos(took);
+    // As a rule it is one of the first.
+    NANOS.iter().position(|bound| took <= *bound).unwrap_or(NANOS.len())
 }
 
 fn nanos(time: Duration) -> u64 {
