@@ -43,7 +43,7 @@ pub const MAX_MESSAGE_BYTES: usize = 1000;
 /// Shortest prefix that names a version, in hexadecimal characters.
 pub const MIN_PREFIX: usize = 4;
 
-/// Largest manifest, in bytes, written and read: [`MAX_FUNCTIONS`] functions with their lines take half of it, routes the
+/// Largest manifest, in bytes, written and read: [`MAX_FUNCTIONS`] functions with their lines take two thirds, routes the
 /// rest.
 const MAX_MANIFEST_BYTES: usize = 12 << 20;
 

@@ -8,10 +8,13 @@ use super::DeployError;
 use crate::bundle::{Digest, FunctionName, RoutePattern};
 
 /// Most functions live at once.
-pub const MAX_FUNCTIONS: usize = 1000;
+pub const MAX_FUNCTIONS: usize = 10_000;
 
 /// Versions that a rollback without a version can walk back.
 const MAX_LINE: usize = 100;
+
+/// The same of all functions together: with very many functions, each has a shorter line.
+const MAX_LINES: usize = 80_000;
 
 /// Format of the stored manifest.
 const FORMAT: u32 = 1;
@@ -95,12 +98,20 @@ impl Stored {
 
     /// Makes a version live that follows the live one.
     pub(super) fn deploy(&mut self, name: &FunctionName, deployment: Deployment) -> Result<(), DeployError> {
-        let line = self.lines.entry(name.clone()).or_default();
-        line.push(deployment.version);
-        if line.len() > MAX_LINE {
-            line.remove(0);
+        let before = self.longest_line();
+        self.lines.entry(name.clone()).or_default().push(deployment.version);
+        let longest = self.longest_line();
+        let shorten = |line: &mut Vec<Digest>| drop(line.drain(..line.len().saturating_sub(longest)));
+        if longest < before {
+            self.lines.values_mut().for_each(shorten);
+        } else if let Some(line) = self.lines.get_mut(name) {
+            shorten(line);
         }
         self.set(name, deployment)
+    }
+
+    fn longest_line(&self) -> usize {
+        (MAX_LINES / self.lines.len().max(1)).min(MAX_LINE)
     }
 
     /// Makes a version live that precedes the live one: what came after it leaves the line. A version that is not in
@@ -191,6 +202,20 @@ mod tests {
         }
         assert_eq!(stored.line(&name()).len(), MAX_LINE);
         assert_eq!(stored.before(&name()).unwrap(), deployment(254).version);
+    }
+
+    #[test]
+    fn all_lines_together_are_bounded() {
+        let mut stored = Stored::default();
+        for n in 0..MAX_LINE {
+            stored.deploy(&name(), deployment(n as u8)).unwrap();
+        }
+        // Twice as many functions as can have lines of that length.
+        for n in 1..2 * MAX_LINES / MAX_LINE {
+            stored.deploy(&format!("f{n}").parse().unwrap(), deployment(1)).unwrap();
+        }
+        assert_eq!(stored.line(&name()).len(), MAX_LINE / 2);
+        assert_eq!(stored.before(&name()).unwrap(), deployment((MAX_LINE - 2) as u8).version, "the newest stay");
     }
 
     #[test]
