@@ -8,7 +8,7 @@ endif
 TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/venv/bin:$(PATH)
 
-.PHONY: demo build test lint bench tools clean
+.PHONY: demo build test lint bench peers tools clean
 
 demo: build ## An origin and three PoPs on this machine, with the example functions
 	./target/release/skerry up
@@ -24,12 +24,18 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-bench: build ## The figures of the README, beside workerd, nginx and Varnish where they are installed
-	@command -v npm >/dev/null && $(MAKE) --no-print-directory $(TOOLS)/npm || true
+bench: build ## The figures of the README, beside workerd, deno, nginx and Varnish where they are installed
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory peers; else \
+	  printf '\n*** npm is missing, so workerd and deno are NOT BESIDE, and big_bundle is not measured\n\n' >&2; fi
 	cargo run --release --package benches
 
-$(TOOLS)/npm:
-	npm install --silent --no-fund --no-audit --prefix $@ workerd@1.20261117.1
+peers: $(TOOLS)/npm/installed ## workerd, deno and esbuild for the benches
+
+$(TOOLS)/npm/installed: benches/package.json
+	mkdir -p $(TOOLS)/npm
+	cp $< $(TOOLS)/npm/package.json
+	npm install --silent --no-fund --no-audit --prefix $(TOOLS)/npm
+	touch $@
 
 tools: ## The real servers that tests talk to
 	@command -v openssl >/dev/null || { \

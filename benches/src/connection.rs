@@ -1,11 +1,10 @@
-//! The client's end of one connection: HTTP/1.1, kept alive, one request at a time. Bodies are read to their end, and
-//! nothing of them is kept.
+//! One connection: HTTP/1.1, kept alive, one request at a time; the client's end of it nearly always. Bodies are read to their end.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use httparse::{EMPTY_HEADER, Header, Response, Status};
+use httparse::{EMPTY_HEADER, Header, Request, Response, Status};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -34,6 +33,26 @@ pub(crate) struct Took {
     pub(crate) whole: Duration,
 }
 
+/// A response that is looked at, and not only timed.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// Its status.
+    pub(crate) status: u16,
+    /// What `X-Skerry-Error` says; empty without one.
+    pub(crate) error: String,
+    /// The first [`KEPT_BYTES`] of its body.
+    pub(crate) body: Vec<u8>,
+}
+
+/// Bytes of a body that [`Connection::ask`] keeps.
+const KEPT_BYTES: usize = 64 << 10;
+
+struct Head {
+    status: u16,
+    error: String,
+    framing: Framing,
+}
+
 enum Framing {
     Length(usize),
     Chunked,
@@ -41,50 +60,116 @@ enum Framing {
 
 /// A request without a body.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes()
+    get_with::<&str>(address, path, &[])
+}
+
+/// A request without a body, with these fields.
+pub(crate) fn get_with<T: AsRef<str>>(address: SocketAddr, path: &str, fields: &[(&str, T)]) -> Vec<u8> {
+    let fields: String = fields.iter().map(|(name, value)| format!("{name}: {}\r\n", value.as_ref())).collect();
+    format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n").into_bytes()
 }
 
 impl Connection {
     /// Connects.
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
+        Self::of(stream)
+    }
+
+    /// One that is open: the server's end, too.
+    pub(crate) fn of(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: vec![0; BUFFER_BYTES].into(), start: 0, end: 0 })
+    }
+
+    /// Reads a request, and its body no faster than `take` takes it: its path. `None` when the client has gone instead.
+    pub(crate) async fn request(&mut self, take: impl AsyncFnMut(&[u8])) -> Result<Option<String>> {
+        loop {
+            let mut fields = [EMPTY_HEADER; MAX_FIELDS];
+            let mut request = Request::new(&mut fields);
+            if let Status::Complete(length) = request.parse(&self.buffer[self.start..self.end]).map_err(broken)? {
+                let path = request.path.unwrap_or_default().to_owned();
+                let framing = framing(request.headers)?.unwrap_or(Framing::Length(0));
+                self.start += length;
+                self.body(framing, take).await?;
+                return Ok(Some(path));
+            }
+            match self.fill().await {
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof && self.start == self.end => return Ok(None),
+                filled => filled?,
+            }
+        }
     }
 
     /// Sends a request and reads its response, which must be a 200. `see` is shown the fields of its head.
     pub(crate) async fn exchange(&mut self, request: &[u8], see: impl FnOnce(&[Header<'_>])) -> Result<Took> {
         let began = Instant::now();
-        self.stream.write_all(request).await?;
+        self.send(request).await?;
         self.fill().await?;
         let first_byte = began.elapsed();
-        match self.head(see).await? {
-            Framing::Length(length) => self.skip(length).await?,
-            Framing::Chunked => self.chunks().await?,
-        }
-        if self.start != self.end {
-            return Err(broken("there are bytes after the response that no request has asked for"));
-        }
+        let framing = self.head(see).await?.ok()?;
+        self.body(framing, async |_| ()).await?;
         Ok(Took { first_byte, whole: began.elapsed() })
     }
 
-    async fn head(&mut self, see: impl FnOnce(&[Header<'_>])) -> Result<Framing> {
+    /// Sends a request and reads its response, whatever that is.
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<Answer> {
+        self.send(request).await?;
+        let Head { status, error, framing } = self.head(|_| ()).await?;
+        let mut body = Vec::new();
+        self.body(framing, async |bytes| {
+            let room = KEPT_BYTES - body.len();
+            body.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        })
+        .await?;
+        Ok(Answer { status, error, body })
+    }
+
+    /// Sends a request, or a part of one.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    /// Reads a response, which must be a 200; no faster than `take` takes the bytes of its body.
+    pub(crate) async fn receive(&mut self, take: impl AsyncFnMut(&[u8])) -> Result<()> {
+        let framing = self.head(|_| ()).await?.ok()?;
+        self.body(framing, take).await
+    }
+
+    async fn body(&mut self, framing: Framing, mut take: impl AsyncFnMut(&[u8])) -> Result<()> {
+        match framing {
+            Framing::Length(length) => self.skip(length, &mut take).await?,
+            Framing::Chunked => self.chunks(&mut take).await?,
+        }
+        match self.start == self.end {
+            true => Ok(()),
+            false => Err(broken("there are bytes after the response that no request has asked for")),
+        }
+    }
+
+    async fn head(&mut self, see: impl FnOnce(&[Header<'_>])) -> Result<Head> {
         loop {
             let mut fields = [EMPTY_HEADER; MAX_FIELDS];
             let mut response = Response::new(&mut fields);
             match response.parse(&self.buffer[self.start..self.end]).map_err(broken)? {
                 Status::Complete(length) => {
-                    let framing = framing(&response)?;
+                    let head = Head {
+                        status: response.code.unwrap_or(0),
+                        error: field(response.headers, "x-skerry-error").to_owned(),
+                        framing: framing(response.headers)?.ok_or_else(|| {
+                            broken("the response has no length: its end would be the end of the connection")
+                        })?,
+                    };
                     see(response.headers);
                     self.start += length;
-                    return Ok(framing);
+                    return Ok(head);
                 }
                 Status::Partial => self.fill().await?,
             }
         }
     }
 
-    async fn chunks(&mut self) -> Result<()> {
+    async fn chunks(&mut self, take: &mut impl AsyncFnMut(&[u8])) -> Result<()> {
         loop {
             match httparse::parse_chunk_size(&self.buffer[self.start..self.end]).map_err(|_| broken("a bad chunk"))? {
                 Status::Complete((line, 0)) => {
@@ -94,7 +179,8 @@ impl Connection {
                 Status::Complete((line, size)) => {
                     let size = usize::try_from(size).map_err(broken)?;
                     self.start += line;
-                    self.skip(size + 2).await?;
+                    self.skip(size, take).await?;
+                    self.skip(2, &mut async |_| ()).await?;
                 }
                 Status::Partial => self.fill().await?,
             }
@@ -118,9 +204,10 @@ impl Connection {
         }
     }
 
-    async fn skip(&mut self, mut length: usize) -> Result<()> {
+    async fn skip(&mut self, mut length: usize, take: &mut impl AsyncFnMut(&[u8])) -> Result<()> {
         loop {
             let here = length.min(self.end - self.start);
+            take(&self.buffer[self.start..self.start + here]).await;
             self.start += here;
             length -= here;
             if length == 0 {
@@ -147,21 +234,34 @@ impl Connection {
     }
 }
 
-fn framing(response: &Response<'_, '_>) -> Result<Framing> {
-    if response.code != Some(200) {
-        let (code, reason) = (response.code.unwrap_or(0), response.reason.unwrap_or(""));
-        return Err(broken(format!("the answer is {code} {reason}, not 200")));
-    }
-    for field in response.headers.iter() {
-        if field.name.eq_ignore_ascii_case("content-length") {
-            let length = std::str::from_utf8(field.value).ok().and_then(|text| text.parse().ok());
-            return length.map(Framing::Length).ok_or_else(|| broken("the content length is no number"));
+/// The value of a field; empty without one.
+pub(crate) fn field<'a>(fields: &'a [Header<'_>], name: &str) -> &'a str {
+    let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+    field.and_then(|field| std::str::from_utf8(field.value).ok()).unwrap_or_default()
+}
+
+impl Head {
+    /// How the body ends, of a 200.
+    fn ok(self) -> Result<Framing> {
+        match self.status {
+            200 => Ok(self.framing),
+            status => Err(broken(format!("the answer is {status} {}, not 200", self.error))),
         }
-        if field.name.eq_ignore_ascii_case("transfer-encoding") && field.value.eq_ignore_ascii_case(b"chunked") {
-            return Ok(Framing::Chunked);
-        }
     }
-    Err(broken("the response has no length: its end would be the end of the connection"))
+}
+
+/// How a body ends; `None` when no field says so.
+fn framing(fields: &[Header<'_>]) -> Result<Option<Framing>> {
+    if field(fields, "transfer-encoding").eq_ignore_ascii_case("chunked") {
+        return Ok(Some(Framing::Chunked));
+    }
+    match field(fields, "content-length") {
+        "" => Ok(None),
+        length => length
+            .parse()
+            .map(|length| Some(Framing::Length(length)))
+            .map_err(|_| broken("the content length is no number")),
+    }
 }
 
 fn broken(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -211,7 +311,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_is_not_what_is_measured_is_an_error() {
         for (answer, why) in [
-            ("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "503 Busy"),
+            ("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "is 503"),
             ("HTTP/1.1 200 OK\r\n\r\nhello", "no length"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", "closed"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhello", "no request has asked for"),

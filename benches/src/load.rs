@@ -1,49 +1,31 @@
-//! Load on a server: so many connections, each asking again as soon as it has its answer (a closed loop). What a stall
-//! costs the requests that would have come in the meantime is therefore not in these latencies.
+//! Load on a server, over connections that are open before it begins.
+//!
+//! [`repeat`] is a closed loop: each connection asks again as soon as it has its answer. What a stall costs the requests
+//! that would have come in the meantime is therefore not in its latencies. [`touch`] can do that as well, or follow a
+//! schedule that no answer changes (an open loop); then it tells how late each request was sent and answered by it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-use httparse::Header;
+use futures::future::join_all;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::Failure;
-use crate::connection::{Connection, Took, get};
+use crate::connection::{Connection, Took, field, get};
+use crate::latencies::Latencies;
 use crate::server::Server;
+use crate::timing::Phases;
 
 /// Beyond the time asked for, how long answers may take before the server is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Latencies, in nanoseconds, to three digits.
-#[derive(Clone, Debug)]
-pub(crate) struct Latencies(Histogram<u64>);
-
-impl Default for Latencies {
-    fn default() -> Self {
-        Self(Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds and digits are valid"))
-    }
-}
-
-impl Latencies {
-    /// Adds one.
-    pub(crate) fn add(&mut self, latency: Duration) {
-        self.0.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
-    }
-
-    /// How many there are.
-    pub(crate) fn count(&self) -> u64 {
-        self.0.len()
-    }
-
-    /// The latency that this share of requests stays under, in microseconds: 0.5 for the median, 1 for the slowest.
-    /// `None` of no requests.
-    pub(crate) fn micros(&self, share: f64) -> Option<f64> {
-        (!self.0.is_empty()).then(|| self.0.value_at_quantile(share) as f64 / 1e3)
-    }
-}
+/// Timers may be this late; what is due earlier than that is waited for awake.
+const AWAKE: Duration = Duration::from_micros(1500);
 
 /// What came of a load.
 #[derive(Clone, Debug)]
@@ -56,13 +38,18 @@ pub(crate) struct Sample {
     pub(crate) own_cpu: Duration,
 }
 
-/// Asks for `path` again and again over `connections` for `time`.
+/// Sends `request` again and again over `connections` for `time`.
 ///
 /// # Errors
 /// The first connection that broke, or answer that was not 200.
-pub(crate) async fn repeat(server: &Server, path: &str, connections: usize, time: Duration) -> Result<Sample, Failure> {
+pub(crate) async fn repeat(
+    server: &Server,
+    request: &[u8],
+    connections: usize,
+    time: Duration,
+) -> Result<Sample, Failure> {
     let latencies = Rc::new(RefCell::new(Latencies::default()));
-    let request: Rc<[u8]> = get(server.address, path).into();
+    let request: Rc<[u8]> = request.into();
     let opened = open(server.address, connections).await?;
     let (began, own) = (Instant::now(), own_cpu());
     let tasks = opened.into_iter().map(|mut connection| {
@@ -80,35 +67,36 @@ pub(crate) async fn repeat(server: &Server, path: &str, connections: usize, time
     Ok(Sample { latencies: latencies.take(), elapsed, own_cpu })
 }
 
-/// What came of asking for each of many functions once.
+/// What came of asking for each of many paths once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Touched {
     /// From the first byte of the request to the first one of the response.
     pub(crate) first_byte: Latencies,
-    /// What the server says, in `Server-Timing`, of the isolates that it started for these requests.
-    pub(crate) starts: Latencies,
-    /// How many of them it had to make, because it had none ready.
-    pub(crate) unpooled: u64,
-    /// What it says of the functions, from dispatch to the response's head.
-    pub(crate) functions: Latencies,
+    /// From the moment for which the request was scheduled to the first byte of the response. Empty of a closed loop.
+    pub(crate) scheduled: Latencies,
+    /// How late requests were sent, because every connection was waiting. Empty of a closed loop.
+    pub(crate) lag: Latencies,
+    /// What the server says in `Server-Timing`.
+    pub(crate) phases: Phases,
 }
 
 impl Touched {
-    fn note(&mut self, took: Took, timing: &Timing) {
-        self.first_byte.add(took.first_byte);
-        timing.start.into_iter().for_each(|start| self.starts.add(start));
-        timing.function.into_iter().for_each(|function| self.functions.add(function));
-        self.unpooled += u64::from(timing.unpooled);
+    /// Isolates that were started for these requests.
+    pub(crate) fn starts(&self) -> u64 {
+        self.phases.count("isolate", None)
     }
 }
 
-/// How fast many functions are asked for.
+/// When requests are sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
     /// Over so many connections, each asking again as soon as it has its answer.
     Together(usize),
     /// Over one connection, with this time between an answer and the next request.
     Apart(Duration),
+    /// On average so many a second, at random as independent clients come (a Poisson process), each over the first
+    /// connection of these that is free.
+    Random { per_second: f64, connections: usize, seed: u64 },
 }
 
 /// Asks for each path once, in order.
@@ -120,25 +108,42 @@ pub(crate) async fn touch<P: AsRef<str>>(
     paths: impl IntoIterator<Item = P>,
     pace: Pace,
 ) -> Result<Touched, Failure> {
-    let (connections, pause) = match pace {
-        Pace::Together(connections) => (connections, Duration::ZERO),
-        Pace::Apart(pause) => (1, pause),
+    let paths: Vec<_> = paths.into_iter().collect();
+    let times = schedule(paths.len(), pace);
+    let whole = times.last().copied().flatten().unwrap_or_default();
+    let connections = match pace {
+        Pace::Together(connections) | Pace::Random { connections, .. } => connections,
+        Pace::Apart(_) => 1,
     };
-    let requests: Vec<_> = paths.into_iter().map(|path| get(server.address, path.as_ref())).collect();
-    let time = pause * u32::try_from(requests.len())?;
+    let pause = if let Pace::Apart(pause) = pace { pause } else { Duration::ZERO };
+    let time = whole + pause * u32::try_from(paths.len())?;
+    let requests: Vec<_> = paths.iter().map(|path| get(server.address, path.as_ref())).zip(times).collect();
     let queue = Rc::new(RefCell::new(requests.into_iter()));
     let touched = Rc::new(RefCell::new(Touched::default()));
-    let tasks = open(server.address, connections).await?.into_iter().map(|mut connection| {
+    let opened = open(server.address, connections).await?;
+    let began = Instant::now();
+    let tasks = opened.into_iter().map(|mut connection| {
         let (queue, touched) = (Rc::clone(&queue), Rc::clone(&touched));
         async move {
             loop {
-                let Some(request) = queue.borrow_mut().next() else { return Ok(()) };
+                let Some((request, due)) = queue.borrow_mut().next() else { return Ok(()) };
                 if !pause.is_zero() {
                     tokio::time::sleep(pause).await;
                 }
-                let mut timing = Timing::default();
-                let took = connection.exchange(&request, |fields| timing = Timing::read(fields)).await?;
-                touched.borrow_mut().note(took, &timing);
+                let due = due.map(|due| began + due);
+                if let Some(due) = due {
+                    until(due).await;
+                }
+                let (sent, mut timing) = (Instant::now(), String::new());
+                let took = connection.exchange(&request, |fields| timing = field(fields, "server-timing").to_owned());
+                let Took { first_byte, .. } = took.await?;
+                let mut touched = touched.borrow_mut();
+                touched.first_byte.add(first_byte);
+                touched.phases.add(&timing);
+                if let Some(due) = due {
+                    touched.lag.add(sent - due);
+                    touched.scheduled.add(sent + first_byte - due);
+                }
             }
         }
     });
@@ -146,29 +151,61 @@ pub(crate) async fn touch<P: AsRef<str>>(
     Ok(touched.take())
 }
 
-/// What `Server-Timing` tells (<https://www.w3.org/TR/server-timing/>).
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Timing {
-    start: Option<Duration>,
-    unpooled: bool,
-    function: Option<Duration>,
+/// When each of `count` requests is due, from the start; `None` when its connection decides.
+fn schedule(count: usize, pace: Pace) -> Vec<Option<Duration>> {
+    let Pace::Random { per_second, seed, .. } = pace else { return vec![None; count] };
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut due = 0.0;
+    let times = std::iter::repeat_with(|| {
+        // The time between two events of a Poisson process is exponentially distributed.
+        due -= (1.0 - random.random::<f64>()).ln() / per_second;
+        Some(Duration::from_secs_f64(due))
+    });
+    times.take(count).collect()
 }
 
-impl Timing {
-    fn read(fields: &[Header<'_>]) -> Self {
-        let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case("server-timing"));
-        let text = field.and_then(|field| std::str::from_utf8(field.value).ok()).unwrap_or_default();
-        let phase = |name: &str| text.split(',').find_map(|phase| phase.trim().strip_prefix(name)?.strip_prefix(';'));
-        let took = |phase: &str| {
-            let millis: f64 = phase.split(';').find_map(|part| part.strip_prefix("dur="))?.parse().ok()?;
-            Duration::try_from_secs_f64(millis / 1e3).ok()
-        };
-        Self {
-            start: phase("isolate").and_then(took),
-            unpooled: phase("isolate").is_some_and(|phase| phase.contains("desc=unpooled")),
-            function: phase("function").and_then(took),
-        }
+/// Waits, and does not come late as timers do.
+async fn until(due: Instant) {
+    if let Some(early) = (due - Instant::now().min(due)).checked_sub(AWAKE) {
+        tokio::time::sleep(early).await;
     }
+    while Instant::now() < due {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Asks for `path` so many times, evenly at so many a second, each time over a new connection, whatever comes back: how
+/// often each status with its error code, or the end of the connection, was the answer.
+///
+/// # Errors
+/// When one has not come within a minute.
+pub(crate) async fn knock(
+    server: &Server,
+    path: &str,
+    per_second: f64,
+    times: u32,
+) -> Result<BTreeMap<String, u64>, Failure> {
+    let (address, request, began) = (server.address, get(server.address, path), Instant::now());
+    let knocks = (0..times).map(|knock| {
+        let request = &request;
+        async move {
+            tokio::time::sleep_until((began + Duration::from_secs_f64(f64::from(knock) / per_second)).into()).await;
+            let mut connection = Connection::open(address).await?;
+            connection.ask(request).await
+        }
+    });
+    let late = |_| format!("{path}: no answer for {} s", PATIENCE.as_secs());
+    let time = Duration::from_secs_f64(f64::from(times) / per_second);
+    let answers = tokio::time::timeout(time + PATIENCE, join_all(knocks)).await.map_err(late)?;
+    let mut counts = BTreeMap::new();
+    for answer in answers {
+        let outcome = match answer {
+            Ok(answer) => format!("{} {}", answer.status, answer.error).trim_end().to_owned(),
+            Err(_) => "connection closed".to_owned(),
+        };
+        *counts.entry(outcome).or_default() += 1;
+    }
+    Ok(counts)
 }
 
 async fn open(address: SocketAddr, connections: usize) -> Result<Vec<Connection>, Failure> {
@@ -209,13 +246,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phases_are_read_from_server_timing() {
-        let read = |value: &'static str| Timing::read(&[Header { name: "Server-Timing", value: value.as_bytes() }]);
-        let cold = read("route;dur=0.010, isolate;dur=1.5;desc=unpooled, function;dur=0.25, total;dur=1.8");
-        let (start, function) = (Some(Duration::from_micros(1500)), Some(Duration::from_micros(250)));
-        assert_eq!(cold, Timing { start, unpooled: true, function });
-        assert!(!read("isolate;dur=1").unpooled);
-        assert_eq!(read("route;dur=0.010, function;dur=0.25"), Timing { start: None, unpooled: false, function });
-        assert_eq!(read("isolate, function;dur=-1"), Timing::default());
+    fn random_requests_come_at_the_rate_asked_for_and_as_unevenly_as_clients_do() {
+        let times = schedule(10_000, Pace::Random { per_second: 100.0, connections: 8, seed: 1 });
+        let times: Vec<f64> = times.into_iter().map(|time| time.unwrap().as_secs_f64()).collect();
+        assert!((95.0..105.0).contains(&times[9_999]), "{} s for 100 s", times[9_999]);
+        // Of exponential gaps, one in e is longer than the mean.
+        let long = times.windows(2).filter(|pair| pair[1] - pair[0] > 0.01).count();
+        assert!((3_400..3_950).contains(&long), "{long} of 9,999 gaps are longer than the mean");
+        assert_eq!(schedule(2, Pace::Together(8)), [None, None]);
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Machine {
 pub(crate) enum Place {
     /// Alone on the server's core: what is measured.
     Pinned,
-    /// On any core: what only prepares.
+    /// On any core: what only prepares, or may use more than one.
     Anywhere,
 }
 

@@ -6,6 +6,8 @@
 
 mod connection;
 mod figure;
+mod flow;
+mod latencies;
 mod load;
 mod machine;
 mod peers;
@@ -17,6 +19,9 @@ mod rounds;
 mod server;
 mod skerry;
 mod sources;
+mod timing;
+mod token;
+mod upstream;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,9 +52,21 @@ struct Options {
     /// Rounds: every server is measured once in each
     #[arg(long, default_value = "3", value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Functions of the questions that need many [default: 1000 for cold_start, 500 for memory]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(20..=1000))]
-    functions: Option<u32>,
+    /// Functions of cold_start, first_request and density
+    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u32).range(20..=1000))]
+    functions: u32,
+    /// Functions that are deployed and given up in density
+    #[arg(long, default_value = "10000", value_parser = clap::value_parser!(u32).range(100..=20_000))]
+    many: u32,
+    /// Boots of churn
+    #[arg(long, default_value = "100000", value_parser = clap::value_parser!(u32).range(2000..=10_000_000))]
+    boots: u32,
+    /// Time until functions count as idle in density, in seconds
+    #[arg(long, default_value = "15", value_parser = seconds)]
+    settle: f64,
+    /// MiB of the bodies of streaming
+    #[arg(long, default_value = "1024", value_parser = clap::value_parser!(u64).range(512..=4096))]
+    mib: u64,
     /// Write the figures as JSON, too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::Failure;
+
 /// What a process and all its children have used.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
@@ -81,6 +83,29 @@ pub(crate) fn usage(root: u32) -> Usage {
     }
 }
 
+/// Forgets the [`peak`] of a process and its children so far.
+///
+/// # Errors
+/// When the system does not let it.
+pub(crate) fn reset_peak(root: u32) -> Result<(), Failure> {
+    for process in Process::tree(root) {
+        let path = format!("/proc/{}/clear_refs", process.pid);
+        std::fs::write(&path, "5").map_err(|error| format!("{path}: the peak cannot be reset: {error}"))?;
+    }
+    Ok(())
+}
+
+/// The most resident memory of a process since the last [`reset_peak`], in bytes, and of its children: the sum of what each
+/// had at its own peak.
+pub(crate) fn peak(root: u32) -> u64 {
+    let kib = |process: &Process| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    Process::tree(root).iter().filter_map(kib).sum::<u64>() << 10
+}
+
 /// Processor time that everything on this machine has used so far, and what its host took away.
 pub(crate) fn all_cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
@@ -106,7 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_memory() {
-        assert!(usage(std::process::id()).resident > 0);
+    fn this_process_has_memory_and_a_peak() {
+        let id = std::process::id();
+        assert!(usage(id).resident > 0);
+        let block = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let with = peak(id);
+        drop(block);
+        reset_peak(id).unwrap();
+        let without = peak(id);
+        assert!(without > 0 && with > without + (32 << 20), "peak {with}, then {without}");
     }
 }

@@ -23,12 +23,19 @@ pub(crate) struct Peer {
     pub(crate) name: &'static str,
     /// Environment variable that says where it is, before anything else.
     pub(crate) variable: &'static str,
-    /// Other places: relative ones are below the working folder and the workspace.
-    pub(crate) places: &'static [&'static str],
+    /// Where npm puts it, below [`node_modules`]: the binary of the platform's own package, since that of the main package
+    /// may be a script.
+    pub(crate) packages: &'static [&'static str],
     /// Argument that makes it say its version.
     pub(crate) version: &'static str,
     /// How to get it.
     pub(crate) install: &'static str,
+}
+
+/// Where `make peers` installs what comes from npm, or another folder that `BENCH_NPM` names.
+pub(crate) fn node_modules() -> PathBuf {
+    let tools = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/npm");
+    std::env::var_os("BENCH_NPM").map_or_else(tools, PathBuf::from).join("node_modules")
 }
 
 impl Program {
@@ -47,6 +54,12 @@ impl Program {
         let version = version(&path, "--version");
         Ok(Self { name: "skerry", path, version })
     }
+
+    /// Whether this release of the platform has an option of `skerry pop`: older ones can be measured, too.
+    pub(crate) fn takes(&self, option: &str) -> bool {
+        let help = Command::new(&self.path).args(["pop", "--help"]).stdin(Stdio::null()).output();
+        help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).split_ascii_whitespace().any(|word| word == option))
+    }
 }
 
 impl Peer {
@@ -60,8 +73,7 @@ impl Peer {
     }
 
     fn candidates(&self) -> Vec<PathBuf> {
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let placed = self.places.iter().flat_map(|place| [PathBuf::from(place), workspace.join(place)]);
+        let placed = self.packages.iter().map(|package| node_modules().join(package));
         let path = std::env::var_os("PATH").unwrap_or_default();
         // Debian keeps servers where the PATH of ordinary users does not lead.
         let folders = std::env::split_paths(&path).chain(["/usr/local/sbin".into(), "/usr/sbin".into()]);

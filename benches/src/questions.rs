@@ -7,23 +7,45 @@ use clap::ValueEnum;
 use crate::report::Report;
 use crate::{Bench, Failure, sources};
 
+mod big_bundle;
 mod cached_object;
+mod churn;
 mod cold_start;
+mod density;
+mod first_request;
 mod hello;
-mod memory;
+mod jwt;
+mod noisy_neighbour;
+mod passthrough;
+mod phases;
+mod streaming;
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum Question {
-    /// How many requests a second the smallest function answers, and how fast
+    /// How many requests a second the smallest functions answer, and how fast
     Hello,
-    /// How long the first visitor of a function waits
-    ColdStart,
+    /// What it costs to pass on what an origin answers
+    Passthrough,
+    /// How many tokens a second are verified
+    Jwt,
     /// How fast a cached object of 10 KiB is served
     CachedObject,
-    /// How much memory an idle function takes
-    Memory,
+    /// How long the first visitor of a function waits
+    ColdStart,
+    /// The same for a function that is a MiB of npm packages
+    BigBundle,
+    /// How soon a process with many functions answers its first request
+    FirstRequest,
+    /// How much memory functions take that are idle, and those that were given up
+    Density,
+    /// Whether a process grows by starting functions and giving them up
+    Churn,
+    /// What a function notices of another one that does its worst
+    NoisyNeighbour,
+    /// Whether a slow reader fills the memory
+    Streaming,
 }
 
 impl Question {
@@ -39,9 +61,16 @@ impl Question {
     pub(crate) async fn ask(self, bench: &Bench) -> Result<Report, Failure> {
         match self {
             Self::Hello => hello::ask(bench).await,
-            Self::ColdStart => cold_start::ask(bench).await,
+            Self::Passthrough => passthrough::ask(bench).await,
+            Self::Jwt => jwt::ask(bench).await,
             Self::CachedObject => cached_object::ask(bench).await,
-            Self::Memory => memory::ask(bench).await,
+            Self::ColdStart => cold_start::ask(bench).await,
+            Self::BigBundle => big_bundle::ask(bench).await,
+            Self::FirstRequest => first_request::ask(bench).await,
+            Self::Density => density::ask(bench).await,
+            Self::Churn => churn::ask(bench).await,
+            Self::NoisyNeighbour => noisy_neighbour::ask(bench).await,
+            Self::Streaming => streaming::ask(bench).await,
         }
     }
 }
@@ -53,11 +82,7 @@ fn path(number: u32) -> String {
 
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Hello => "hello",
-            Self::ColdStart => "cold_start",
-            Self::CachedObject => "cached_object",
-            Self::Memory => "memory",
-        })
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
     }
 }

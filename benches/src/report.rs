@@ -1,4 +1,4 @@
-//! What a question prints: a table, its conditions, and the same for programs.
+//! What a question prints: tables, their conditions, and the same for programs.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -44,13 +44,40 @@ pub(crate) struct Report {
     method: String,
     programs: Vec<Program>,
     missing: Vec<Peer>,
+    notes: Vec<String>,
+    tables: Vec<Table>,
+}
+
+/// Figures: a row for each thing measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    title: String,
     columns: &'static [Column],
     rows: Vec<(String, Vec<Figure>)>,
 }
 
+impl Table {
+    /// Adds a row: one figure for each column.
+    pub(crate) fn row(&mut self, name: impl Into<String>, figures: Vec<Figure>) {
+        debug_assert_eq!(figures.len(), self.columns.len(), "{}", self.title);
+        self.rows.push((name.into(), figures));
+    }
+
+    fn json(&self) -> Value {
+        let rows = self.rows.iter().map(|(name, figures)| {
+            let figures =
+                self.columns.iter().zip(figures).map(|(column, figure)| (column.key.to_owned(), figure.json()));
+            let mut row = Map::from_iter([("name".to_owned(), json!(name))]);
+            row.extend(figures);
+            Value::Object(row)
+        });
+        json!({ "title": self.title, "rows": rows.collect::<Value>() })
+    }
+}
+
 impl Report {
-    /// A report without rows. `about` says what the figures are of.
-    pub(crate) fn new(bench: &Bench, question: Question, about: &'static str, columns: &'static [Column]) -> Self {
+    /// A report without tables. `about` says what the figures are of.
+    pub(crate) fn new(bench: &Bench, question: Question, about: &'static str) -> Self {
         Self {
             question,
             about,
@@ -58,8 +85,8 @@ impl Report {
             method: String::new(),
             programs: vec![bench.skerry.clone()],
             missing: Vec::new(),
-            columns,
-            rows: Vec::new(),
+            notes: Vec::new(),
+            tables: Vec::new(),
         }
     }
 
@@ -74,24 +101,23 @@ impl Report {
     }
 
     /// Says how the figures were taken.
-    pub(crate) fn method(&mut self, text: String) {
-        self.method = text;
+    pub(crate) fn method(&mut self, text: impl Into<String>) {
+        self.method = text.into();
     }
 
-    /// Adds a row: one figure for each column.
-    pub(crate) fn row(&mut self, name: impl Into<String>, figures: Vec<Figure>) {
-        self.rows.push((name.into(), figures));
+    /// Says what a reader must know to read the figures rightly, for instance what a peer cannot do.
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+
+    /// Begins a table; its title is empty when there is only one.
+    pub(crate) fn table(&mut self, title: impl Into<String>, columns: &'static [Column]) -> &mut Table {
+        self.tables.push(Table { title: title.into(), columns, rows: Vec::new() });
+        self.tables.last_mut().expect("it was put there one line above")
     }
 
     /// The report for programs.
     pub(crate) fn json(&self) -> Value {
-        let rows = self.rows.iter().map(|(name, figures)| {
-            let figures =
-                self.columns.iter().zip(figures).map(|(column, figure)| (column.key.to_owned(), figure.json()));
-            let mut row = Map::from_iter([("name".to_owned(), json!(name))]);
-            row.extend(figures);
-            Value::Object(row)
-        });
         let programs = self.programs.iter().map(|program| (program.name.to_owned(), json!(program.version)));
         json!({
             "question": self.question.to_string(),
@@ -99,9 +125,10 @@ impl Report {
             "date": today(),
             "machine": self.machine,
             "method": self.method,
+            "notes": self.notes,
             "programs": Map::from_iter(programs),
             "missing": Map::from_iter(self.missing.iter().map(|peer| (peer.name.to_owned(), json!(peer.install)))),
-            "rows": rows.collect::<Value>(),
+            "tables": self.tables.iter().map(Table::json).collect::<Value>(),
         })
     }
 }
@@ -112,8 +139,28 @@ fn today() -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {}\n", self.question, self.about)?;
-        let mut lines = vec![vec![String::new()]];
+        writeln!(f, "{}: {}", self.question, self.about)?;
+        for table in &self.tables {
+            writeln!(f, "\n{table}")?;
+        }
+        let programs: Vec<String> =
+            self.programs.iter().map(|program| format!("{} {}", program.name, program.version)).collect();
+        writeln!(f, "  Method: {}", self.method)?;
+        for note in &self.notes {
+            writeln!(f, "  Note: {note}")?;
+        }
+        writeln!(f, "  Machine: {}", self.machine)?;
+        writeln!(f, "  Versions: {}; {}", programs.join(", "), today())?;
+        for Peer { name, install, .. } in &self.missing {
+            writeln!(f, "  Not beside it, because it is not installed: {name}. Get it with `{install}`")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = vec![vec![self.title.clone()]];
         lines[0].extend(self.columns.iter().map(|column| column.head.to_owned()));
         lines.extend(self.rows.iter().map(|(name, figures)| {
             let figures = self.columns.iter().zip(figures).map(|(column, figure)| match column.range {
@@ -128,14 +175,6 @@ impl fmt::Display for Report {
         for line in &lines {
             let cells = line[1..].iter().zip(&widths[1..]).map(|(cell, width)| format!("  {cell:>width$}"));
             writeln!(f, "  {:<width$}{}", line[0], cells.collect::<String>(), width = widths[0])?;
-        }
-        let programs: Vec<String> =
-            self.programs.iter().map(|program| format!("{} {}", program.name, program.version)).collect();
-        writeln!(f, "\n  Method: {}", self.method)?;
-        writeln!(f, "  Machine: {}", self.machine)?;
-        writeln!(f, "  Versions: {}; {}", programs.join(", "), today())?;
-        for Peer { name, install, .. } in &self.missing {
-            writeln!(f, "  Not beside it, because it is not installed: {name}. Get it with `{install}`")?;
         }
         Ok(())
     }

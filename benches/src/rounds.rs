@@ -1,9 +1,11 @@
 //! Servers that take turns: each is measured once in every round, so that what disturbs the machine disturbs all.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::connection::get_with;
 use crate::figure::Figure;
-use crate::load::{self, Pace, Sample};
+use crate::load::{self, Sample};
 use crate::report::{Column, Report};
 use crate::server::Server;
 use crate::{Bench, Failure, process};
@@ -27,28 +29,45 @@ pub(crate) const COLUMNS: [Column; 10] = [
 
 /// A server and what it is asked.
 pub(crate) struct Contender {
-    name: &'static str,
+    name: String,
     server: Server,
-    path: &'static str,
+    request: Vec<u8>,
     figures: Vec<Figure>,
 }
 
 impl Contender {
     /// Before the first round.
-    pub(crate) fn new(name: &'static str, server: Server, path: &'static str) -> Self {
-        Self { name, server, path, figures: vec![Figure::default(); COLUMNS.len()] }
+    pub(crate) fn new(name: &str, server: Server, path: &str) -> Self {
+        Self::asked::<&str>(name, server, path, &[])
     }
 
-    /// Asks once.
+    /// The same, with fields in the request.
+    pub(crate) fn asked<T: AsRef<str>>(name: &str, server: Server, path: &str, fields: &[(&str, T)]) -> Self {
+        let request = get_with(server.address, path, fields);
+        Self { name: name.to_owned(), server, request, figures: vec![Figure::default(); COLUMNS.len()] }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// Asks once, and sees to it that the answer is a 200 with this body.
     ///
     /// # Errors
-    /// When the answer is not 200.
-    pub(crate) async fn touch(&self) -> Result<(), Failure> {
-        load::touch(&self.server, [self.path], Pace::Together(1)).await.map(drop)
+    /// When it is not.
+    pub(crate) async fn check(&self, body: &[u8]) -> Result<(), Failure> {
+        let answer = self.server.answer(&self.request).await?;
+        if answer.status == 200 && answer.body == body {
+            return Ok(());
+        }
+        let (name, status, error) = (&self.name, answer.status, answer.error);
+        let (body, wanted) = (String::from_utf8_lossy(&answer.body), String::from_utf8_lossy(body));
+        Err(format!("{name} answers {status} {error} with {body:.200?}, not 200 with {wanted:.200?}").into())
     }
 
     async fn sample(&self, connections: usize, time: Duration) -> Result<Sample, Failure> {
-        let sample = load::repeat(&self.server, self.path, connections, time).await;
+        let sample = load::repeat(&self.server, &self.request, connections, time).await;
         sample.map_err(|failure| format!("{}: {failure}", self.name).into())
     }
 
@@ -82,7 +101,12 @@ impl Contender {
 ///
 /// # Errors
 /// The first that failed.
-pub(crate) async fn compare(bench: &Bench, report: &mut Report, mut contenders: Vec<Contender>) -> Result<(), Failure> {
+pub(crate) async fn compare(
+    bench: &Bench,
+    report: &mut Report,
+    title: &str,
+    mut contenders: Vec<Contender>,
+) -> Result<(), Failure> {
     let time = Duration::from_secs_f64(bench.options.seconds);
     for contender in &contenders {
         contender.sample(CONNECTIONS, time).await?;
@@ -101,8 +125,9 @@ pub(crate) async fn compare(bench: &Bench, report: &mut Report, mut contenders: 
         "{CONNECTIONS} connections for {time:?} and one for {half:?}, closed loop; {rounds} rounds in turns: median \
          (least..greatest); % are of one core, and others are what else ran on this machine"
     ));
+    let table = report.table(title, &COLUMNS);
     for Contender { name, figures, .. } in contenders {
-        report.row(name, figures);
+        table.row(name, figures);
     }
     Ok(())
 }

@@ -2,14 +2,14 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::Failure;
-use crate::connection::{Connection, get};
+use crate::connection::{Answer, Connection, get};
 use crate::machine::{Machine, Place};
 use crate::process::{self, Process, Usage};
 
@@ -28,6 +28,8 @@ pub(crate) struct Server {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     child: Child,
+    program: String,
+    log: PathBuf,
 }
 
 /// A port of the loopback that nobody uses.
@@ -47,9 +49,25 @@ impl Server {
     pub(crate) async fn start(
         machine: &Machine,
         place: Place,
-        mut command: Command,
+        command: Command,
         address: SocketAddr,
         path: Option<&str>,
+        log: &Path,
+    ) -> Result<Self, Failure> {
+        let mut server = Self::launch(machine, place, command, address, log)?;
+        server.ready(path, Duration::from_millis(20)).await?;
+        Ok(server)
+    }
+
+    /// Starts `command` as [`Self::start`] and does not wait.
+    ///
+    /// # Errors
+    /// When there is no such program.
+    pub(crate) fn launch(
+        machine: &Machine,
+        place: Place,
+        mut command: Command,
+        address: SocketAddr,
         log: &Path,
     ) -> Result<Self, Failure> {
         let file = File::create(log).map_err(|error| format!("cannot write {}: {error}", log.display()))?;
@@ -57,25 +75,30 @@ impl Server {
         let program = command.get_program().to_string_lossy().into_owned();
         let child = machine
             .at(place, || command.spawn().map_err(|error| format!("{program} cannot be started: {error}").into()))?;
-        let mut server = Self { address, child };
-        match server.ready(path).await {
-            Ok(()) => Ok(server),
-            Err(why) => Err(format!("{program}: {why}{}", tail(log)).into()),
-        }
+        Ok(Self { address, child, program, log: log.to_owned() })
     }
 
-    async fn ready(&mut self, path: Option<&str>) -> Result<(), Failure> {
+    /// Waits until `path` is a 200, or connections are accepted, and looks this often.
+    ///
+    /// # Errors
+    /// When it ends, or takes too long, with the end of its log.
+    pub(crate) async fn ready(&mut self, path: Option<&str>, every: Duration) -> Result<(), Failure> {
         let began = Instant::now();
         while let Err(error) = self.ask(path).await {
             if let Some(status) = self.child.try_wait()? {
-                return Err(format!("it has ended with {status}").into());
+                return Err(self.failure(format!("it has ended with {status}")));
             }
             if began.elapsed() > START_TIMEOUT {
-                return Err(format!("not ready after {} s: {error}", START_TIMEOUT.as_secs()).into());
+                return Err(self.failure(format!("not ready after {} s: {error}", START_TIMEOUT.as_secs())));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // Nothing else runs here meanwhile, and Tokio's timers are a millisecond coarse.
+            std::thread::sleep(every);
         }
         Ok(())
+    }
+
+    fn failure(&self, why: String) -> Failure {
+        format!("{}: {why}{}", self.program, tail(&self.log)).into()
     }
 
     async fn ask(&self, path: Option<&str>) -> std::io::Result<()> {
@@ -92,6 +115,34 @@ impl Server {
     /// What it has used since it started.
     pub(crate) fn usage(&self) -> Usage {
         process::usage(self.child.id())
+    }
+
+    /// Its resident memory, in MiB.
+    pub(crate) fn resident_mib(&self) -> f64 {
+        self.usage().resident as f64 / f64::from(1 << 20)
+    }
+
+    /// Forgets the peak of its memory so far.
+    ///
+    /// # Errors
+    /// When the system does not let it.
+    pub(crate) fn reset_peak(&self) -> Result<(), Failure> {
+        process::reset_peak(self.child.id())
+    }
+
+    /// The peak of its resident memory since then, in MiB.
+    pub(crate) fn peak_mib(&self) -> f64 {
+        process::peak(self.child.id()) as f64 / f64::from(1 << 20)
+    }
+
+    /// Asks once, and gives the answer whatever it is.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) async fn answer(&self, request: &[u8]) -> Result<Answer, Failure> {
+        let answer = async { Connection::open(self.address).await?.ask(request).await };
+        let late = |_| format!("{}: no answer for {} s", self.program, ANSWER_TIMEOUT.as_secs());
+        Ok(tokio::time::timeout(ANSWER_TIMEOUT, answer).await.map_err(late)??)
     }
 }
 

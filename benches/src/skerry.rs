@@ -1,5 +1,6 @@
 //! Skerry as it runs in a fleet, without a front door and without simulated distances: one origin, and PoPs.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -18,19 +19,53 @@ const HEALTH: &str = "/.skerry/health";
 /// How long a PoP may take to get and try what is deployed.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How often a PoP is asked whether it serves.
+const READY_EVERY: Duration = Duration::from_millis(20);
+
 /// Uploads at once.
 const UPLOADS_AT_ONCE: usize = 8;
 
 /// Variable and value of the admin token.
 const TOKEN: (&str, &str) = ("SKERRY_ADMIN_TOKEN", "benches");
 
-/// How a PoP keeps its access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AccessLog {
-    /// A line for each request, into a file: the default.
-    On,
-    /// None, as in the peers.
-    Off,
+/// A PoP, as it differs from one worker on the server's core with the defaults and without an access log.
+#[derive(Clone, Debug)]
+pub(crate) struct Pop<'a> {
+    name: &'a str,
+    workers: u32,
+    place: Place,
+    access_log: bool,
+    options: Vec<String>,
+    behind: Option<SocketAddr>,
+}
+
+impl<'a> Pop<'a> {
+    /// One of that name.
+    pub(crate) fn named(name: &'a str) -> Self {
+        let (options, behind) = (Vec::new(), None);
+        Self { name, workers: 1, place: Place::Pinned, access_log: false, options, behind }
+    }
+
+    /// With a line in a file for each request: the default of a PoP, which peers do not do.
+    pub(crate) fn logging(self) -> Self {
+        Self { access_log: true, ..self }
+    }
+
+    /// With so many workers, on any core.
+    pub(crate) fn workers(self, workers: u32) -> Self {
+        Self { workers, place: Place::Anywhere, ..self }
+    }
+
+    /// With an option of `skerry pop`, and its value.
+    pub(crate) fn with(mut self, option: &[&str]) -> Self {
+        self.options.extend(option.iter().map(|&word| word.to_owned()));
+        self
+    }
+
+    /// In front of another server than the origin that deploys to it.
+    pub(crate) fn in_front_of(self, server: SocketAddr) -> Self {
+        Self { behind: Some(server), ..self }
+    }
 }
 
 /// An origin that keeps its objects in memory, and what its PoPs need.
@@ -60,7 +95,7 @@ impl<'a> Origin<'a> {
     }
 
     /// Where other caches find it.
-    pub(crate) fn address(&self) -> std::net::SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.server.address
     }
 
@@ -96,6 +131,17 @@ impl<'a> Origin<'a> {
         self.deploy(&names.map(|name| function(&name, sources::numbered(&name))).collect::<Vec<_>>()).await
     }
 
+    /// Takes functions of [`Self::deploy_many`] away.
+    ///
+    /// # Errors
+    /// When the origin refuses it.
+    pub(crate) async fn remove(&self, functions: std::ops::Range<u32>) -> Result<(), Failure> {
+        for function in functions {
+            self.control.delete(&sources::name(function).parse()?).await?;
+        }
+        Ok(())
+    }
+
     /// Stores a static file, for the bundles that list it.
     ///
     /// # Errors
@@ -107,13 +153,16 @@ impl<'a> Origin<'a> {
         Ok(Asset { digest, size, content_type, cache_control })
     }
 
-    /// Starts a PoP with one worker on the server's core. It has what is deployed when this returns. A PoP of the same
-    /// name that ran before has left it on disk, as after a restart.
+    /// Starts a PoP. It has what is deployed when this returns. A PoP of the same name that ran before has left it on
+    /// disk, as after a restart.
     ///
     /// # Errors
     /// When it does not start, or not with everything.
-    pub(crate) async fn pop(&self, name: &str, access: AccessLog) -> Result<Server, Failure> {
-        self.start_pop(name, access, Place::Pinned).await
+    pub(crate) async fn pop(&self, pop: &Pop<'_>) -> Result<Server, Failure> {
+        let mut server = self.launch(pop)?;
+        server.ready(Some(HEALTH), READY_EVERY).await?;
+        self.arrived(pop.name).await?;
+        Ok(server)
     }
 
     /// Lets a PoP get and try everything that is deployed, and ends it: the next of that name is as new, and has it all.
@@ -121,30 +170,31 @@ impl<'a> Origin<'a> {
     /// # Errors
     /// As [`Self::pop`].
     pub(crate) async fn fill(&self, name: &str) -> Result<(), Failure> {
-        self.start_pop(name, AccessLog::Off, Place::Anywhere).await.map(drop)
+        self.pop(&Pop { place: Place::Anywhere, ..Pop::named(name) }).await.map(drop)
     }
 
-    async fn start_pop(&self, name: &str, access: AccessLog, place: Place) -> Result<Server, Failure> {
+    /// Starts a PoP and does not wait.
+    ///
+    /// # Errors
+    /// When there is no such program.
+    pub(crate) fn launch(&self, pop: &Pop<'_>) -> Result<Server, Failure> {
         let address = free_address()?;
         let mut command = Command::new(&self.bench.skerry.path);
-        let log = match access {
-            AccessLog::On => "info",
-            AccessLog::Off => "info,access=error",
-        };
-        command.env(TOKEN.0, TOKEN.1).env("RUST_LOG", log).args(["pop", "--name", name, "--workers", "1"]);
-        command.args(["--listen", &address.to_string(), "--control", &self.admin]);
-        command
-            .args(["--origin", &format!("http://{}", self.server.address)])
-            .arg("--data")
-            .arg(self.folder.join(name));
-        let log = self.folder.join(format!("{name}.log"));
-        let server = Server::start(&self.bench.machine, place, command, address, Some(HEALTH), &log).await?;
-        self.arrived(name).await?;
-        Ok(server)
+        let log = if pop.access_log { "info" } else { "info,access=error" };
+        command.env(TOKEN.0, TOKEN.1).env("RUST_LOG", log).args(["pop", "--name", pop.name]);
+        command.args(["--workers", &pop.workers.to_string(), "--listen", &address.to_string()]);
+        command.args(["--control", &self.admin]);
+        command.args(["--origin", &format!("http://{}", pop.behind.unwrap_or(self.server.address))]);
+        command.arg("--data").arg(self.folder.join(pop.name)).args(&pop.options);
+        let log = self.folder.join(format!("{}.log", pop.name));
+        Server::launch(&self.bench.machine, pop.place, command, address, &log)
     }
 
     /// Waits until a PoP reports the live manifest, which it does once it serves it and has it on disk.
-    async fn arrived(&self, name: &str) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// When it does not within a minute, or cannot start a function.
+    pub(crate) async fn arrived(&self, name: &str) -> Result<(), Failure> {
         let (began, generation) = (Instant::now(), self.control.manifest().await?.generation);
         loop {
             let pops = self.control.pops().await?;

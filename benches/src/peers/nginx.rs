@@ -1,4 +1,4 @@
-//! nginx with one worker process.
+//! nginx, with one worker process unless more are asked for.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,16 +11,32 @@ use crate::{Failure, sources};
 
 /// Debian's nginx.
 pub(crate) const NGINX: Peer =
-    Peer { name: "nginx", variable: "NGINX", places: &[], version: "-v", install: "apt install nginx-light" };
+    Peer { name: "nginx", variable: "NGINX", packages: &[], version: "-v", install: "apt install nginx-light" };
 
 /// Answers everything with [`sources::BODY`] from its configuration.
 ///
 /// # Errors
 /// When it does not start.
 pub(crate) async fn hello(machine: &Machine, nginx: &Program, folder: &Path) -> Result<Server, Failure> {
+    start(machine, nginx, folder, Setting { location: &location(), ..Setting::default() }).await
+}
+
+/// The same with so many worker processes on any core.
+///
+/// # Errors
+/// When it does not start.
+pub(crate) async fn hello_parallel(
+    machine: &Machine,
+    nginx: &Program,
+    folder: &Path,
+    workers: u32,
+) -> Result<Server, Failure> {
+    start(machine, nginx, folder, Setting { workers, location: &location(), ..Setting::default() }).await
+}
+
+fn location() -> String {
     let body = sources::BODY.trim_end();
-    let location = format!(r#"location / {{ default_type text/plain; return 200 "{body}\n"; }}"#);
-    start(machine, nginx, folder, "", &location, "/").await
+    format!(r#"location / {{ default_type text/plain; return 200 "{body}\n"; }}"#)
 }
 
 /// A cache in front of `origin`.
@@ -34,35 +50,61 @@ pub(crate) async fn cache(
     origin: SocketAddr,
     path: &str,
 ) -> Result<Server, Failure> {
-    let zone = "proxy_cache_path cache levels=1:2 keys_zone=objects:10m max_size=256m inactive=1h;";
+    let http = "proxy_cache_path cache levels=1:2 keys_zone=objects:10m max_size=256m inactive=1h;";
     let location = format!("location / {{ proxy_pass http://{origin}; proxy_cache objects; }}");
-    start(machine, nginx, folder, zone, &location, path).await
+    start(machine, nginx, folder, Setting { http, location: &location, path, ..Setting::default() }).await
 }
 
-async fn start(
+/// Passes everything on to `origin`, over connections that are kept, and sets a field of the answer to one of the request.
+///
+/// # Errors
+/// When it does not start, or gets nothing from the origin.
+pub(crate) async fn proxy(
     machine: &Machine,
     nginx: &Program,
     folder: &Path,
-    http: &str,
-    location: &str,
-    path: &str,
+    origin: SocketAddr,
 ) -> Result<Server, Failure> {
-    let (folder, address) = (folder.join("nginx"), free_address()?);
+    let http = format!("upstream origin {{ server {origin}; keepalive 64; keepalive_requests 1000000000; }}");
+    let location = r#"location / { proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection "";
+                      add_header X-Answers $http_x_name; }"#;
+    start(machine, nginx, folder, Setting { http: &http, location, ..Setting::default() }).await
+}
+
+struct Setting<'a> {
+    workers: u32,
+    http: &'a str,
+    location: &'a str,
+    path: &'a str,
+}
+
+impl Default for Setting<'_> {
+    fn default() -> Self {
+        Self { workers: 1, http: "", location: "", path: "/" }
+    }
+}
+
+async fn start(machine: &Machine, nginx: &Program, folder: &Path, setting: Setting<'_>) -> Result<Server, Failure> {
+    let Setting { workers, http, location, path } = setting;
+    let (folder, address) = (folder.join(format!("nginx-{workers}")), free_address()?);
     std::fs::create_dir_all(&folder)?;
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary: String = temporary.iter().map(|kind| format!("{kind}_temp_path temporary/{kind}; ")).collect();
     std::fs::create_dir_all(folder.join("temporary"))?;
-    // `user` keeps a worker of root's nginx root: only root can enter this folder. For others it does nothing.
+    // `user` keeps a worker of root's nginx root: only root can enter this folder. For others it does nothing. With more
+    // than one worker each has its own queue of connections: else one of them takes most.
+    let reuseport = if workers > 1 { "reuseport" } else { "" };
     let text = format!(
-        "daemon off; user root; worker_processes 1; pid nginx.pid; error_log error.log;
+        "daemon off; user root; worker_processes {workers}; pid nginx.pid; error_log error.log;
          events {{ worker_connections 1024; }}
          http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000000; {temporary}
              {http}
-             server {{ listen {address}; {location} }}
+             server {{ listen {address} {reuseport}; {location} }}
          }}\n"
     );
     std::fs::write(folder.join("nginx.conf"), text)?;
     let mut command = Command::new(&nginx.path);
     command.arg("-p").arg(&folder).args(["-c", "nginx.conf", "-e", "error.log"]);
-    Server::start(machine, Place::Pinned, command, address, Some(path), &folder.join("output.log")).await
+    let place = if workers > 1 { Place::Anywhere } else { Place::Pinned };
+    Server::start(machine, place, command, address, Some(path), &folder.join("output.log")).await
 }

@@ -11,7 +11,7 @@ use crate::server::{Server, free_address};
 
 /// Debian's Varnish.
 pub(crate) const VARNISH: Peer =
-    Peer { name: "varnishd", variable: "VARNISHD", places: &[], version: "-V", install: "apt install varnish" };
+    Peer { name: "varnishd", variable: "VARNISHD", packages: &[], version: "-V", install: "apt install varnish" };
 
 /// A cache in front of `origin`.
 ///

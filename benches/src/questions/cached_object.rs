@@ -4,7 +4,7 @@ use super::Question;
 use crate::peers::{nginx, varnish};
 use crate::report::Report;
 use crate::rounds::{self, Contender};
-use crate::skerry::{AccessLog, Origin, object};
+use crate::skerry::{Origin, Pop, object};
 use crate::{Bench, Failure, sources};
 
 const ABOUT: &str = "a static file of 10 KiB out of the cache; every cache has it from the same origin";
@@ -18,13 +18,13 @@ const BYTES: usize = 10 << 10;
 pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
     let folder = tempfile::tempdir()?;
     let (machine, folder) = (&bench.machine, folder.path());
-    let mut report = Report::new(bench, Question::CachedObject, ABOUT, &rounds::COLUMNS);
+    let mut report = Report::new(bench, Question::CachedObject, ABOUT);
     let origin = Origin::start(bench, folder).await?;
-    let asset = origin.asset(noise(BYTES)).await?;
-    let through = object("through", asset.clone(), Some(sources::pass_through()));
+    let body = noise(BYTES);
+    let asset = origin.asset(body.clone()).await?;
+    let through = object("through", asset.clone(), Some(sources::pass_through(sources::Origin::Own)));
     origin.deploy(&[object("object", asset, None), through]).await?;
-    let (direct, function) =
-        (origin.pop("direct", AccessLog::Off).await?, origin.pop("function", AccessLog::Off).await?);
+    let (direct, function) = (origin.pop(&Pop::named("direct")).await?, origin.pop(&Pop::named("function")).await?);
     let mut contenders = vec![
         Contender::new("skerry", direct, "/object"),
         Contender::new("skerry through a function", function, "/through"),
@@ -39,10 +39,10 @@ pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
         contenders.push(Contender::new("varnish", server, "/object"));
     }
     for contender in &contenders {
-        contender.touch().await?;
+        contender.check(&body).await?;
     }
     let before = origin.requests().await?;
-    rounds::compare(bench, &mut report, contenders).await?;
+    rounds::compare(bench, &mut report, "", contenders).await?;
     let missed = origin.requests().await? - before;
     if missed > 0 {
         return Err(format!("the origin was asked {missed} times while only hits were to be measured").into());

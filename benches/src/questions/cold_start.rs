@@ -1,122 +1,245 @@
 //! How long the first visitor of a function waits.
 
-use std::time::Duration;
+use std::path::Path;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 
-use super::{Question, path};
+use super::{Question, path, phases};
 use crate::figure::Figure;
 use crate::load::{self, Pace, Touched};
-use crate::peers::workerd;
+use crate::peers::{deno, workerd};
+use crate::program::Program;
 use crate::report::{Column, Report};
 use crate::server::Server;
-use crate::skerry::{AccessLog, Origin};
+use crate::skerry::{Origin, Pop};
 use crate::{Bench, Failure};
 
 const ABOUT: &str = "from the first byte of a function's first request to the first byte of its answer";
 
-/// Functions unless the command line says otherwise.
-const FUNCTIONS: u32 = 1000;
+/// Connections, in every row.
+const CONNECTIONS: usize = 8;
 
-/// Of all functions, the tenth that is asked for first: so slowly that no start waits for another.
-const CALM: (usize, Pace) = (10, Pace::Apart(Duration::from_millis(20)));
+/// First requests a second.
+const CALM: f64 = 100.0;
 
-/// The others: all connections are always waiting.
-const STORM: Pace = Pace::Together(8);
+/// The same when many come at once, and for how many functions: within about a second.
+const STORM: f64 = 200.0;
+const STORM_FUNCTIONS: usize = 200;
 
-/// The functions asked for last are asked once more. So many are kept by every platform with its defaults.
-const AGAIN: usize = 400;
+/// What Deno's Workers can follow on one core, and for how many functions: each takes about 9 MiB.
+const DENO_RATE: f64 = 20.0;
+const DENO_FUNCTIONS: usize = 100;
 
 /// Requests to one function before anything is measured: the server's own code is warm then, as in any that serves.
 const WARM_UP: usize = 500;
 
-const COLUMNS: [Column; 8] = [
-    Column::new("requests", "requests", 0),
+const COLUMNS: [Column; 9] = [
+    Column::new("functions", "functions", 0),
     Column::range("p50 µs", "p50_micros", 0),
     Column::range("p99 µs", "p99_micros", 0),
     Column::new("max µs", "max_micros", 0),
+    Column::new("p99 µs from schedule", "scheduled_p99_micros", 0),
+    Column::new("lag p99 µs", "lag_p99_micros", 0),
     Column::new("starts", "starts", 0),
     Column::new("unpooled", "starts_unpooled", 0),
-    Column::new("start p50", "start_p50_micros", 0),
-    Column::new("function p50", "function_p50_micros", 0),
+    Column::new("cached", "starts_cached", 0),
 ];
 
-const PHASES: [&str; 3] = ["first, one every 20 ms", "first, always 8 waiting", "again, always 8 waiting"];
+/// How a row is asked.
+#[derive(Clone, Copy)]
+enum Manner {
+    Calm,
+    Storm,
+    /// All connections are always waiting.
+    Closed,
+    Deno,
+}
 
-/// One platform's figures: for each phase, one for each column.
-struct Rows(&'static str, Vec<Vec<Figure>>);
-
-impl Rows {
-    fn new(name: &'static str) -> Self {
-        Self(name, vec![vec![Figure::default(); COLUMNS.len()]; PHASES.len()])
+impl Manner {
+    fn show(self) -> String {
+        match self {
+            Self::Calm => format!("first, {CALM} a second"),
+            Self::Storm => format!("first, storm of {STORM} a second"),
+            Self::Closed => format!("first, always {CONNECTIONS} waiting"),
+            Self::Deno => format!("first, {DENO_RATE} a second"),
+        }
     }
 
-    fn add(&mut self, phases: &[Touched]) {
-        for (row, touched) in self.1.iter_mut().zip(phases) {
-            let Touched { first_byte, starts, unpooled, functions } = touched;
-            // Only a platform with Server-Timing tells of its starts.
-            let told = |count: u64| (functions.count() > 0).then_some(count as f64);
-            let values = [
-                Some(first_byte.count() as f64),
-                first_byte.micros(0.5),
-                first_byte.micros(0.99),
-                first_byte.micros(1.0),
-                told(starts.count()),
-                told(*unpooled),
-                starts.micros(0.5),
-                functions.micros(0.5),
-            ];
-            row.iter_mut().zip(values).for_each(|(figure, value)| figure.add(value));
+    fn pace(self, seed: u64) -> Pace {
+        let random = |per_second| Pace::Random { per_second, connections: CONNECTIONS, seed };
+        match self {
+            Self::Calm => random(CALM),
+            Self::Storm => random(STORM),
+            Self::Closed => Pace::Together(CONNECTIONS),
+            Self::Deno => random(DENO_RATE),
         }
+    }
+
+    fn functions(self) -> usize {
+        match self {
+            Self::Calm | Self::Closed => usize::MAX,
+            Self::Storm => STORM_FUNCTIONS,
+            Self::Deno => DENO_FUNCTIONS,
+        }
+    }
+}
+
+/// Whose functions.
+#[derive(Clone)]
+enum Platform<'a> {
+    Skerry(Pop<'a>),
+    Workerd(&'a Program),
+    Deno(&'a Program),
+}
+
+/// Figures of one platform asked in one manner.
+struct Row<'a> {
+    name: String,
+    platform: Platform<'a>,
+    manner: Manner,
+    figures: Vec<Figure>,
+    phases: phases::Rows,
+}
+
+impl<'a> Row<'a> {
+    fn new(name: &str, platform: &Platform<'a>, manner: Manner) -> Self {
+        let figures = vec![Figure::default(); COLUMNS.len()];
+        Self {
+            name: format!("{name}: {}", manner.show()),
+            platform: platform.clone(),
+            manner,
+            figures,
+            phases: phases::Rows::default(),
+        }
+    }
+
+    /// One round, with a new process.
+    async fn measure(&mut self, bench: &Bench, origin: &Origin<'_>, folder: &Path, seed: u64) -> Result<(), Failure> {
+        let functions = bench.options.functions;
+        let server = match &self.platform {
+            Platform::Skerry(pop) => origin.pop(pop).await,
+            Platform::Workerd(workerd) => workerd::loader(&bench.machine, workerd, folder).await,
+            Platform::Deno(deno) => deno::workers(&bench.machine, deno, folder).await,
+        };
+        let server = server?;
+        let mut paths: Vec<String> = (1..functions).map(path).collect();
+        paths.shuffle(&mut StdRng::seed_from_u64(seed));
+        paths.truncate(self.manner.functions());
+        let touched = self.touch(&server, &paths, seed).await.map_err(|failure| format!("{}: {failure}", self.name))?;
+        self.add(&touched);
+        Ok(())
+    }
+
+    async fn touch(&self, server: &Server, paths: &[String], seed: u64) -> Result<Touched, Failure> {
+        load::touch(server, std::iter::repeat_n(path(0), WARM_UP), Pace::Together(CONNECTIONS)).await?;
+        let touched = load::touch(server, paths, self.manner.pace(seed)).await?;
+        let (starts, functions) = (touched.starts(), paths.len() as u64);
+        if matches!(self.platform, Platform::Skerry(_)) && starts != functions {
+            return Err(
+                format!("{starts} isolates were started for {functions} functions that never ran before").into()
+            );
+        }
+        Ok(touched)
+    }
+
+    fn add(&mut self, touched: &Touched) {
+        let told = matches!(self.platform, Platform::Skerry(_));
+        let count = |count: u64| told.then_some(count as f64);
+        let Touched { first_byte, scheduled, lag, phases } = touched;
+        let values = [
+            Some(first_byte.count() as f64),
+            first_byte.micros(0.5),
+            first_byte.micros(0.99),
+            first_byte.micros(1.0),
+            scheduled.micros(0.99),
+            lag.micros(0.99),
+            count(touched.starts()),
+            count(phases.count("isolate", Some("unpooled"))),
+            count(phases.count("compile", Some("cached"))),
+        ];
+        self.figures.iter_mut().zip(values).for_each(|(figure, value)| figure.add(value));
+        self.phases.add(phases);
     }
 }
 
 /// Measures.
 ///
 /// # Errors
-/// What did not start or answer.
+/// What did not start or answer, or did not start an isolate for a function that had none.
 pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
     let folder = tempfile::tempdir()?;
-    let (machine, folder) = (&bench.machine, folder.path());
-    let mut report = Report::new(bench, Question::ColdStart, ABOUT, &COLUMNS);
-    let functions = bench.options.functions.unwrap_or(FUNCTIONS);
-    let workerd = report.peer(workerd::WORKERD);
+    let folder = folder.path();
+    let mut report = Report::new(bench, Question::ColdStart, ABOUT);
+    let (workerd, deno) = (report.peer(workerd::WORKERD), report.peer(deno::DENO));
     let origin = Origin::start(bench, folder).await?;
+    let functions = bench.options.functions;
     origin.deploy_many(functions).await?;
     origin.fill("pop").await?;
-    let (mut skerry, mut loader) = (Rows::new("skerry"), Rows::new("workerd loader"));
+
+    let mut rows = skerry(bench, &mut report);
+    if let Some(workerd) = &workerd {
+        let platform = Platform::Workerd(workerd);
+        rows.extend(
+            [Manner::Calm, Manner::Storm, Manner::Closed].map(|manner| Row::new("workerd loader", &platform, manner)),
+        );
+    }
+    if let Some(deno) = &deno {
+        rows.push(Row::new("Deno Workers", &Platform::Deno(deno), Manner::Deno));
+    }
     for round in 0..bench.options.rounds {
-        skerry.add(&phases(&origin.pop("pop", AccessLog::Off).await?, functions, round).await?);
-        if let Some(workerd) = &workerd {
-            loader.add(&phases(&workerd::loader(machine, workerd, folder).await?, functions, round).await?);
+        for row in &mut rows {
+            row.measure(bench, &origin, folder, u64::from(round)).await?;
         }
     }
-    let rounds = bench.options.rounds;
-    report.method(format!(
-        "{functions} different small functions in random order, closed loop; {rounds} rounds, in each a new process: \
-         median (least..greatest); start and function as Server-Timing tells them, unpooled: starts with no isolate ready"
-    ));
-    let rows = [Some(skerry), workerd.map(|_| loader)];
-    for Rows(name, phases) in rows.into_iter().flatten() {
-        for (phase, figures) in PHASES.iter().zip(phases) {
-            report.row(format!("{name}: {phase}"), figures);
-        }
-    }
+    tell(bench, &mut report, functions);
+    let table = report.table("", &COLUMNS);
+    rows.iter().for_each(|row| table.row(row.name.clone(), row.figures.clone()));
+    let table = report.table("phases, as Server-Timing tells them", &phases::COLUMNS);
+    rows.into_iter().for_each(|row| row.phases.put(&row.name, table));
     Ok(report)
 }
 
-async fn phases(server: &Server, functions: u32, round: u32) -> Result<[Touched; 3], Failure> {
-    let mut random = StdRng::seed_from_u64(u64::from(round));
-    let mut paths: Vec<String> = (1..functions).map(path).collect();
-    paths.shuffle(&mut random);
-    load::touch(server, std::iter::repeat_n(path(0), WARM_UP), STORM).await?;
-    let (few, many) = paths.split_at(paths.len() / CALM.0);
-    let calm = load::touch(server, few, CALM.1).await?;
-    let storm = load::touch(server, many, STORM).await?;
-    let mut latest = many[many.len().saturating_sub(AGAIN)..].to_vec();
-    latest.shuffle(&mut random);
-    let again = load::touch(server, latest, STORM).await?;
-    Ok([calm, storm, again])
+/// The rows of this platform: as configured by default, and without what makes a start fast.
+fn skerry<'a>(bench: &Bench, report: &mut Report) -> Vec<Row<'a>> {
+    let pop = Pop::named("pop");
+    let default = Platform::Skerry(pop.clone());
+    let mut rows = vec![Row::new("skerry", &default, Manner::Calm)];
+    let without = [("pool empty", &["--ready", "0"][..]), ("no code cache", &["--no-code-cache"])];
+    for (name, option) in without {
+        match bench.skerry.takes(option[0]) {
+            true => {
+                let platform = Platform::Skerry(pop.clone().with(option));
+                rows.push(Row::new(&format!("skerry, {name}"), &platform, Manner::Calm));
+            }
+            false => report.note(format!("{name}: not measured, this skerry has no option {}", option[0])),
+        }
+    }
+    rows.extend([Manner::Storm, Manner::Closed].map(|manner| Row::new("skerry", &default, manner)));
+    rows
+}
+
+fn tell(bench: &Bench, report: &mut Report, functions: u32) {
+    let rounds = bench.options.rounds;
+    report.method(format!(
+        "{functions} different small functions deployed, asked for in random order over {CONNECTIONS} connections that \
+         are open before, after {WARM_UP} requests to another one; limits and metrics on; {rounds} rounds, in each a new \
+         process: median (least..greatest)"
+    ));
+    report.note(format!(
+        "so many a second: at random as independent clients come (Poisson), an open loop. Latency counts from the first \
+         byte of the request at the socket, since the question is what one start costs; what waited for a free one of \
+         the {CONNECTIONS} connections before is the lag, and 'from schedule' has both"
+    ));
+    report.note(
+        "starts, those that found no isolate ready (unpooled), and those from a code cache (cached) are what skerry tells",
+    );
+    report.note(format!(
+        "Deno has no loader: a Deno Worker for each function in one `deno serve` process, {DENO_FUNCTIONS} of them, since \
+         one takes about 9 MiB, a thread and 17 ms of processor time"
+    ));
+    report.note(
+        "workerd has the sources in memory; skerry has the bundles on its disk and reads one when it is asked for",
+    );
 }
