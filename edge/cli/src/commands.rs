@@ -74,20 +74,6 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-/// Writes the log of a long-running process to standard error, on a thread of its own: no request waits for a disk. Lines
-/// that come faster than they can be written are dropped and counted. `RUST_LOG` chooses what is logged; `info` without it
-/// (`info,access=off` leaves the access log out). The log ends with what is returned.
-pub(crate) fn start_log() -> tracing_appender::non_blocking::WorkerGuard {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // Only fails when a log was started before, and then there is one.
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(writer).try_init();
-    guard
-}
-
 /// How long ago an instant (milliseconds since the Unix epoch) was, for people.
 pub(crate) fn ago(at_ms: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();

@@ -12,6 +12,7 @@ mod commands;
 mod deploy;
 mod fleet;
 mod front;
+mod log;
 mod output;
 mod project;
 mod signals;

@@ -42,7 +42,7 @@ impl Origin {
     /// # Errors
     /// When it cannot start.
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let _log = super::start_log();
+        let _log = crate::log::start();
         let input = if self.exit_with_parent { Input::Parent } else { Input::Ignored };
         let store = store(&self.store, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
         let config = Config::new(self.listen, self.admin, self.token.read()?, store);

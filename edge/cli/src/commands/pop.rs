@@ -99,7 +99,7 @@ impl Pop {
     /// # Errors
     /// When it cannot start.
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let _log = super::start_log();
+        let _log = crate::log::start();
         let input = if self.exit_with_parent { Input::Parent } else { Input::Ignored };
         let token = self.token.read()?;
         let admin = self.admin.map(|address| -> Result<_, AccessError> {
