@@ -13,3 +13,4 @@ mod metrics;
 mod rate_limit;
 mod runtime;
 mod site;
+mod streaming;
