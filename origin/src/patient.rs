@@ -8,6 +8,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+/// How often a silent connection is looked at, at most: what waits for one wakes up that often.
+pub const TICK: Duration = Duration::from_secs(10);
+
 /// A connection whose reads and writes fail with [`io::ErrorKind::TimedOut`] once neither has moved a byte for a while.
 ///
 /// hyper bounds the time for a request's head, but neither the time to the first byte of a connection, nor that of a
@@ -15,35 +18,38 @@ use tokio::time::{Instant, Sleep};
 /// `TokioIo::new(Patient::new(stream, patience))`. The patience must be longer than the longest time for which a request
 /// may rightly wait in silence. Pings of HTTP/2 are bytes, so a server that sends them never loses patience.
 ///
-/// Needs a Tokio runtime with time enabled.
+/// Silence is counted in ticks, so that a byte that moves costs no look at a clock; it lasts up to two ticks longer than
+/// the patience before it is ended. Needs a Tokio runtime with time enabled.
 #[derive(Debug)]
 pub struct Patient<S> {
     stream: S,
     patience: Duration,
-    moved: Instant,
+    tick: Duration,
+    /// Ticks that have passed since a byte moved.
+    silence: Duration,
     timer: Pin<Box<Sleep>>,
 }
 
 impl<S> Patient<S> {
     /// A connection over `stream` that ends after this time without a byte in either direction.
     pub fn new(stream: S, patience: Duration) -> Self {
-        let timer = Box::pin(tokio::time::sleep(patience));
-        Self { stream, patience, moved: Instant::now(), timer }
+        let tick = TICK.min(patience / 4);
+        Self { stream, patience, tick, silence: Duration::ZERO, timer: Box::pin(tokio::time::sleep(tick)) }
     }
 
     /// What the caller gets: progress is noted, and waiting ends when patience does.
     fn judge<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
-            self.moved = Instant::now();
+            self.silence = Duration::ZERO;
             return polled;
         }
         while self.timer.as_mut().poll(cx).is_ready() {
-            let end = self.moved + self.patience;
-            if end <= Instant::now() {
+            // The first tick may have begun long before the silence did.
+            if self.silence > self.patience {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            // Bytes have moved since the timer was set: this way it is set once a while, not once a read.
-            self.timer.as_mut().reset(end);
+            self.silence += self.tick;
+            self.timer.as_mut().reset(Instant::now() + self.tick);
         }
         Poll::Pending
     }

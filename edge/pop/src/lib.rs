@@ -12,6 +12,7 @@ mod fault;
 mod follow;
 mod function;
 mod head;
+mod head_timer;
 mod listen;
 mod metrics;
 mod outcome;

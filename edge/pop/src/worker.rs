@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::counted::Counted;
 use crate::function::Function;
+use crate::head_timer::HeadTimer;
 use crate::metrics::{PerWorker, Share};
 use crate::request::serve;
 use crate::state::State;
@@ -176,11 +177,7 @@ async fn protocol(stream: &TcpStream) -> std::io::Result<Protocol> {
 
 fn http1() -> hyper::server::conn::http1::Builder {
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES)
-        .max_headers(HEAD_FIELDS);
+    builder.timer(HeadTimer).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES).max_headers(HEAD_FIELDS);
     builder
 }
 
