@@ -1,6 +1,7 @@
 //! The ops: the system-call boundary between a function and the platform. Tenant code is assumed to reach every one.
 //! No op takes a path, a pointer or an address; every id is looked up in this isolate's own tables.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -12,7 +13,7 @@ use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
 
 use crate::allowed::{Stage, middleware, narrow};
-use crate::invocation::{Body, Held, HeldBody, Outcome};
+use crate::invocation::{Body, Held, HeldBody, Outcome, Payload};
 use crate::limits::Limit;
 use crate::ops_body::{op_body_close, op_body_read, op_body_read_all, op_stream_end, op_stream_new, op_stream_write};
 use crate::ops_coding::{op_body_decode, op_body_length};
@@ -22,7 +23,9 @@ deno_core::extension!(
     skerry,
     deps = [deno_webidl, deno_web, deno_crypto],
     ops = [
-        op_request_head,
+        op_request_method,
+        op_request_url,
+        op_request_header,
         op_request_headers,
         op_request_cf,
         op_respond,
@@ -90,10 +93,57 @@ pub(crate) fn full() -> JsErrorBox {
     JsErrorBox::range_error("too many things open in this isolate: await some of them first")
 }
 
+/// The methods that a dispatch names by number, from 1 on. JavaScript has the same list.
+const METHODS: [http::Method; 7] = [
+    http::Method::GET,
+    http::Method::HEAD,
+    http::Method::POST,
+    http::Method::PUT,
+    http::Method::DELETE,
+    http::Method::OPTIONS,
+    http::Method::PATCH,
+];
+
+/// A method's number, or 0 for one that JavaScript has to ask for.
+pub(crate) fn number(method: &http::Method) -> u32 {
+    METHODS.iter().position(|known| known == method).map_or(0, |index| index as u32 + 1)
+}
+
 #[op2]
-fn op_request_head(state: &mut OpState, #[smi] id: u32) -> Result<(String, String, u32), JsErrorBox> {
+#[string]
+fn op_request_method(state: &mut OpState, #[smi] id: u32) -> Result<String, JsErrorBox> {
     let invocation = state.borrow_mut::<Held>().invocations.get_mut(id).ok_or_else(gone)?;
-    Ok((invocation.head.method.to_string(), invocation.capabilities.url(&invocation.head), invocation.body))
+    Ok(invocation.head.method.to_string())
+}
+
+#[op2]
+#[string]
+fn op_request_url(state: &mut OpState, #[smi] id: u32) -> Result<String, JsErrorBox> {
+    let invocation = state.borrow_mut::<Held>().invocations.get_mut(id).ok_or_else(gone)?;
+    Ok(invocation.capabilities.url(&invocation.head))
+}
+
+/// One field, by its lower-case name: what a function that looks at few need not have all others made for.
+#[op2]
+fn op_request_header(
+    state: &mut OpState,
+    #[smi] id: u32,
+    #[string] name: &str,
+) -> Result<Option<ByteString>, JsErrorBox> {
+    let invocation = state.borrow_mut::<Held>().invocations.get_mut(id).ok_or_else(gone)?;
+    if !invocation.complete
+        && let Some(value) = invocation.capabilities.completed(name)
+    {
+        return Ok(Some(value.as_bytes().to_vec().into()));
+    }
+    let mut values = invocation.head.headers.get_all(name).iter();
+    let Some(first) = values.next() else { return Ok(None) };
+    let mut combined = first.as_bytes().to_vec();
+    for value in values {
+        combined.extend_from_slice(if name == "cookie" { b"; " } else { b", " });
+        combined.extend_from_slice(value.as_bytes());
+    }
+    Ok(Some(combined.into()))
 }
 
 #[op2]
@@ -119,13 +169,13 @@ fn flatten(headers: &http::HeaderMap) -> Vec<u8> {
 }
 
 /// The only field of the most common response: one made of a string.
-const PLAIN_TEXT: &str = "content-type\ntext/plain;charset=UTF-8";
+const PLAIN_TEXT: &[u8] = b"content-type\ntext/plain;charset=UTF-8";
 
 /// Most bytes of a head that a function writes: what the other side of a connection can be expected to take.
 const HEAD_BYTES: usize = 128 << 10;
 
-/// The other way round. A field that HTTP does not allow is the caller's error.
-pub(crate) fn unflatten(flat: &str, headers: &mut http::HeaderMap) -> Result<(), String> {
+/// The other way round. A field that HTTP does not allow is the caller's error. The values share the flat form's memory.
+pub(crate) fn unflatten(flat: Bytes, headers: &mut http::HeaderMap) -> Result<(), String> {
     if flat.len() > HEAD_BYTES {
         return Err(format!("its header fields are larger than {} KiB", HEAD_BYTES >> 10));
     }
@@ -133,21 +183,15 @@ pub(crate) fn unflatten(flat: &str, headers: &mut http::HeaderMap) -> Result<(),
         headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain;charset=UTF-8"));
         return Ok(());
     }
-    let mut parts = flat.split('\n');
+    let mut parts = flat.split(|byte| *byte == b'\n');
     while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-        let parsed =
-            http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("invalid header name {name:?}"))?;
-        let value = if value.is_ascii() {
-            http::HeaderValue::from_str(value)
-        } else {
-            // JavaScript strings here hold one byte per character (Latin-1), as header values do.
-            let bytes: Vec<u8> = value.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
-            http::HeaderValue::from_bytes(&bytes)
-        };
-        let value = value.map_err(|_| format!("invalid value of header {name:?}"))?;
+        let shown = || String::from_utf8_lossy(name);
+        let parsed = http::HeaderName::from_bytes(name).map_err(|_| format!("invalid header name {:?}", shown()))?;
+        let value = http::HeaderValue::from_maybe_shared(flat.slice_ref(value))
+            .map_err(|_| format!("invalid value of header {:?}", shown()))?;
         headers
             .try_append(parsed, value)
-            .map_err(|_| format!("more header fields than HTTP can carry, at {name:?}"))?;
+            .map_err(|_| format!("more header fields than HTTP can carry, at {:?}", shown()))?;
     }
     Ok(())
 }
@@ -161,10 +205,8 @@ fn op_request_cf(state: &mut OpState, #[smi] id: u32) -> Result<String, JsErrorB
 
 /// Answers `id`. A second answer, or one that comes after the client has gone, is dropped with its body.
 fn answer(held: &mut Held, id: u32, outcome: Outcome) {
-    if let Some(invocation) = held.invocations.get_mut(id)
-        && let Some(sender) = invocation.answer.take()
-    {
-        let _ = sender.send(outcome);
+    if let Some(invocation) = held.invocations.get_mut(id) {
+        invocation.answer.give(outcome);
     }
 }
 
@@ -173,20 +215,20 @@ fn op_respond(
     state: &mut OpState,
     #[smi] id: u32,
     #[smi] status: u16,
-    #[string] headers: String,
+    #[string(onebyte)] headers: Cow<'_, [u8]>,
     #[buffer] bytes: Option<JsBuffer>,
     #[smi] body_id: u32,
 ) {
     let held = state.borrow_mut::<Held>();
     let body = match bytes {
-        Some(bytes) => Some(full_body(Bytes::copy_from_slice(&bytes))),
+        Some(bytes) => Payload::Whole(Bytes::copy_from_slice(&bytes)),
         None if body_id != 0 => match held.bodies.remove(body_id) {
-            Some(HeldBody { body: Some(body), .. }) => Some(body),
+            Some(HeldBody { body: Some(body), .. }) => Payload::Stream(body),
             _ => return answer(held, id, Outcome::Invalid("the response's body was read already".to_owned())),
         },
-        None => None,
+        None => Payload::Whole(Bytes::new()),
     };
-    answer(held, id, Outcome::Response { status, headers, body });
+    answer(held, id, Outcome::Response { status, headers: Bytes::from(headers.into_owned()), body });
 }
 
 #[op2(fast)]
@@ -194,10 +236,10 @@ fn op_respond_text(
     state: &mut OpState,
     #[smi] id: u32,
     #[smi] status: u16,
-    #[string] headers: String,
+    #[string(onebyte)] headers: Cow<'_, [u8]>,
     #[string] text: String,
 ) {
-    let body = Some(full_body(Bytes::from(text)));
+    let (headers, body) = (Bytes::from(headers.into_owned()), Payload::Whole(Bytes::from(text)));
     answer(state.borrow_mut::<Held>(), id, Outcome::Response { status, headers, body });
 }
 
@@ -293,7 +335,7 @@ async fn op_fetch(
     #[smi] token: u32,
     #[string] method: String,
     #[string] url: String,
-    #[string] headers: String,
+    #[scoped] headers: ByteString,
     #[buffer] bytes: Option<JsBuffer>,
     #[smi] body_id: u32,
     #[string] cf: String,
@@ -315,7 +357,7 @@ async fn op_fetch(
             .uri(url.as_str())
             .body(body)
             .map_err(|e| JsErrorBox::type_error(format!("fetch(): {method} {url}: {e}")))?;
-        unflatten(&headers, request.headers_mut()).map_err(JsErrorBox::type_error)?;
+        unflatten(Bytes::copy_from_slice(&headers), request.headers_mut()).map_err(JsErrorBox::type_error)?;
         let invocation = held.invocations.get_mut(id).ok_or_else(gone)?;
         if invocation.subrequests == 0 {
             invocation.broke.get_or_insert(Limit::Subrequests);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,9 +22,6 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A body on its way into an isolate, or out of it to the platform.
 pub type Body = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>;
 
-/// A response's body on its way to the client. It keeps its invocation alive, so it stays on the worker's thread.
-pub type ResponseBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError>>>;
-
 /// What the platform lets one invocation do. Made per request, so that it knows which request it serves.
 pub trait Capabilities {
     /// The absolute URL of the request, whose head has the target as it came.
@@ -32,6 +30,12 @@ pub trait Capabilities {
     /// Adds to the request's fields what the function shall find there. Called when they are first looked at: most
     /// functions look at none.
     fn complete(&self, headers: &mut http::HeaderMap);
+
+    /// The field of this lower-case name as [`Capabilities::complete`] would set it; `None` for one that it leaves alone.
+    /// Functions that look at a field or two have no need of the others.
+    fn completed(&self, _name: &str) -> Option<http::HeaderValue> {
+        None
+    }
 
     /// What the function sees as `request.cf`, as JSON.
     fn cf(&self) -> String;
@@ -71,9 +75,63 @@ pub trait Capabilities {
 
 /// What came out of a handler.
 pub(crate) enum Outcome {
-    Response { status: u16, headers: String, body: Option<Body> },
+    Response { status: u16, headers: Bytes, body: Payload },
     Threw(String),
     Invalid(String),
+}
+
+/// A response's body as the handler gave it.
+pub(crate) enum Payload {
+    /// All of it; empty for none.
+    Whole(Bytes),
+    Stream(Body),
+}
+
+/// The way from JavaScript that answers to the request that waits for it.
+pub(crate) enum Answer {
+    /// Not given yet. Whoever waits is woken.
+    Awaited(Option<Waker>),
+    Given(Outcome),
+    /// Taken, or never to come.
+    Closed,
+}
+
+impl Answer {
+    /// Gives it. A second answer, or one that nobody wants any more, is dropped with its body.
+    pub(crate) fn give(&mut self, outcome: Outcome) {
+        if self.is_awaited() {
+            self.replace(Self::Given(outcome));
+        }
+    }
+
+    /// None is to come: whoever waits learns so. One that was given stays.
+    pub(crate) fn close(&mut self) {
+        if self.is_awaited() {
+            self.replace(Self::Closed);
+        }
+    }
+
+    pub(crate) fn is_awaited(&self) -> bool {
+        matches!(self, Self::Awaited(_))
+    }
+
+    fn replace(&mut self, new: Self) {
+        if let Self::Awaited(Some(waker)) = std::mem::replace(self, new) {
+            waker.wake();
+        }
+    }
+
+    /// Takes it, once there is one: `None` when there never will be.
+    pub(crate) fn poll(&mut self, waker: Option<&Waker>) -> Poll<Option<Outcome>> {
+        if let Self::Awaited(waiting) = self {
+            *waiting = waker.cloned();
+            return Poll::Pending;
+        }
+        Poll::Ready(match std::mem::replace(self, Self::Closed) {
+            Self::Given(outcome) => Some(outcome),
+            _ => None,
+        })
+    }
 }
 
 /// One request that JavaScript knows by a number.
@@ -83,7 +141,7 @@ pub(crate) struct Invocation {
     pub(crate) complete: bool,
     pub(crate) body: u32,
     pub(crate) capabilities: Rc<dyn Capabilities>,
-    pub(crate) answer: Option<oneshot::Sender<Outcome>>,
+    pub(crate) answer: Answer,
     /// Promises given to `waitUntil` that have not settled.
     pub(crate) waits: u32,
     /// The response is finished, or nobody wants it: only `waits` keep this.
@@ -112,7 +170,6 @@ impl Invocation {
         head: http::request::Parts,
         body: u32,
         capabilities: Rc<dyn Capabilities>,
-        answer: oneshot::Sender<Outcome>,
         limits: &Limits,
     ) -> Self {
         Self {
@@ -120,7 +177,7 @@ impl Invocation {
             complete: false,
             body,
             capabilities,
-            answer: Some(answer),
+            answer: Answer::Awaited(None),
             waits: 0,
             released: false,
             giving_up: None,
@@ -225,6 +282,22 @@ impl Held {
         }
     }
 
+    /// The answer of an invocation, or `None` when there will be none; `waker` is told.
+    pub(crate) fn poll_answer(&mut self, id: u32, waker: Option<&Waker>) -> Poll<Option<Outcome>> {
+        self.invocations.get_mut(id).map_or(Poll::Ready(None), |invocation| invocation.answer.poll(waker))
+    }
+
+    /// Charges processor time to an invocation; one that has used more than `limit` is ended.
+    pub(crate) fn charge(&mut self, id: u32, used: Duration, limit: Duration) {
+        let Some(invocation) = self.invocations.get_mut(id) else { return };
+        invocation.cpu += used;
+        invocation.capabilities.used(used);
+        if invocation.cpu > limit {
+            invocation.broke.get_or_insert(Limit::Cpu);
+            self.exhaust(id);
+        }
+    }
+
     /// Ends an invocation that is released and waits for nothing.
     pub(crate) fn settle(&mut self, id: u32) {
         if self.invocations.get_mut(id).is_some_and(|i| i.released && i.waits == 0) {
@@ -262,7 +335,7 @@ impl Held {
     /// Ends what an invocation does, but not the invocation: somebody still asks why.
     pub(crate) fn exhaust(&mut self, id: u32) {
         let Some(invocation) = self.invocations.get_mut(id) else { return };
-        invocation.answer = None;
+        invocation.answer.close();
         invocation.waits = 0;
         let (owned, over) = (std::mem::take(&mut invocation.owned), invocation.over.take());
         let is_kept = std::mem::take(&mut invocation.is_kept);
@@ -272,7 +345,7 @@ impl Held {
 
     /// As [`Held::exhaust_all`], because of a limit that also breaks off the responses that are under way.
     pub(crate) fn lose_all(&mut self, limit: Limit) {
-        let answered = self.invocations.iter_mut().filter(|invocation| invocation.answer.is_none());
+        let answered = self.invocations.iter_mut().filter(|invocation| !invocation.answer.is_awaited());
         answered.for_each(|invocation| _ = invocation.broke.get_or_insert(limit));
         self.exhaust_all();
     }

@@ -29,9 +29,9 @@ mod tests;
 
 pub use deno_core::unsync::spawn as spawn_local;
 pub use fault::Fault;
-pub use invocation::{Body, BoxError, Capabilities, ResponseBody};
+pub use invocation::{Body, BoxError, Capabilities};
 pub use platform::Platform;
 pub use program::{Code, Program};
-pub use resident::Failure;
+pub use resident::{Failure, ResponseBody};
 pub use watchdog::Watchdog;
 pub use worker::{Config, Invoked, Timing, Worker, check};

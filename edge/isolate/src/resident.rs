@@ -1,29 +1,29 @@
 //! An isolate that holds a function: started once, then answering many requests, interleaved on one thread.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
-
-use deno_core::{JsRuntime, OpState, v8};
-use tokio::sync::oneshot;
 
 use crate::blank::Blank;
 use crate::entered::{External, external_memory};
-use crate::extension::unflatten;
+use crate::extension::{number, unflatten};
 use crate::fault::Fault;
-use crate::invocation::{Body, Capabilities, Held, HeldBody, Invocation, News, Outcome, ResponseBody};
+use crate::invocation::{Answer, Body, Capabilities, Held, HeldBody, Invocation, News, Outcome, Payload};
 use crate::limits::{Limit, Limits};
 use crate::program::{Program, readable};
 use crate::watchdog::Slot;
+use deno_core::{JsRuntime, OpState, v8};
+use http_body::Body as _;
 
-mod answered;
+mod response_body;
 mod start;
 mod turns;
 
-use answered::Answered;
+pub use response_body::ResponseBody;
 
 /// Why a request got no response, and whether the function had asked for the origin's in that case.
 #[derive(Debug)]
@@ -166,42 +166,41 @@ impl Resident {
         request: http::Request<Body>,
         capabilities: Rc<dyn Capabilities>,
     ) -> Result<http::Response<ResponseBody>, Failure> {
-        let (live, answer) = self.admit(request, capabilities)?;
+        let (live, method, body) = self.admit(request, capabilities)?;
         let limit = self.limits().time(Limit::Cpu);
-        let ((), used) = self.segment(Limit::Cpu, limit, |runtime| self.dispatch(runtime, live.id));
-        self.charge(live.id, used);
-        let outcome = self.outcome(&live, answer).await;
+        let ((), used) = self.segment(Limit::Cpu, limit, |runtime| self.dispatch(runtime, live.id, method, body));
+        let outcome = self.outcome(&live, used).await;
         match outcome.and_then(|outcome| self.conclude(&live, outcome)) {
             Ok(response) => {
                 let limit = self.limits().get(Limit::ResponseBody);
-                Ok(response.map(|body| Box::pin(Answered { body, left: limit, limit, live }) as ResponseBody))
+                Ok(response.map(|payload| ResponseBody { payload, left: limit, limit, live }))
             }
             Err(fault) => Err(self.give_up(&live, fault)),
         }
     }
 
-    /// Waits for what the handler answers.
-    async fn outcome(self: &Rc<Self>, live: &Live, mut answer: oneshot::Receiver<Outcome>) -> Result<Outcome, Fault> {
-        let outcome = match answer.try_recv() {
-            Ok(outcome) => {
-                // What goes on after the answer (a streamed body, waitUntil) needs the event loop.
-                let goes_on = self.held(|held| {
-                    !held.writers.is_empty() || held.invocations.get_mut(live.id).is_some_and(|i| i.waits > 0)
-                });
-                if goes_on {
-                    self.keep_looping();
-                }
-                Some(outcome)
-            }
-            Err(oneshot::error::TryRecvError::Closed) => None,
-            Err(oneshot::error::TryRecvError::Empty) => {
-                self.keep_looping();
-                let waited = tokio::time::timeout(self.limits().time(Limit::Wall), answer).await;
+    /// What the handler answers: at once, or after more turns of the event loop.
+    async fn outcome(self: &Rc<Self>, live: &Live, used: Duration) -> Result<Outcome, Fault> {
+        let (answer, goes_on) = self.held(|held| {
+            held.charge(live.id, used, self.limits().time(Limit::Cpu));
+            let answer = held.poll_answer(live.id, None);
+            // What goes on after the answer (a streamed body, waitUntil) needs the event loop.
+            let goes_on = !held.writers.is_empty() || held.invocations.get_mut(live.id).is_some_and(|i| i.waits > 0);
+            (answer, goes_on)
+        });
+        if goes_on || answer.is_pending() {
+            self.keep_looping();
+        }
+        let answer = match answer {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => {
+                let answered = poll_fn(|cx| self.held(|held| held.poll_answer(live.id, Some(cx.waker()))));
+                let waited = tokio::time::timeout(self.limits().time(Limit::Wall), answered).await;
                 // Nothing runs when the time is over, so the others in this isolate can go on.
-                waited.map_err(|_| self.broke(Limit::Wall))?.ok()
+                waited.map_err(|_| self.broke(Limit::Wall))?
             }
         };
-        outcome.ok_or_else(|| match (&*self.condemned.borrow(), self.limit_broken_by(live)) {
+        answer.ok_or_else(|| match (&*self.condemned.borrow(), self.limit_broken_by(live)) {
             (Some(fault), _) => fault.clone(),
             (None, Some(limit)) => self.broke(limit),
             (None, None) => Fault::NeverAnswered,
@@ -229,18 +228,19 @@ impl Resident {
         }
     }
 
+    /// Takes a request in: what holds it, the number of its method, and the id of its body.
     fn admit(
         self: &Rc<Self>,
         request: http::Request<Body>,
         capabilities: Rc<dyn Capabilities>,
-    ) -> Result<(Live, oneshot::Receiver<Outcome>), Fault> {
+    ) -> Result<(Live, u32, u32), Fault> {
         if let Some(fault) = &*self.condemned.borrow() {
             return Err(fault.clone());
         }
-        let (sender, receiver) = oneshot::channel();
         let (head, body) = request.into_parts();
+        let method = number(&head.method);
         let limits = self.limits();
-        let id = self.held(|held| {
+        let admitted = self.held(|held| {
             if held.invocations.len() as u64 >= limits.get(Limit::Concurrency) {
                 return None;
             }
@@ -248,29 +248,29 @@ impl Resident {
                 true => 0,
                 false => held.bodies.insert(HeldBody::new(0, body))?,
             };
-            let id = held.invocations.insert(Invocation::new(head, body, capabilities, sender, limits))?;
+            let id = held.invocations.insert(Invocation::new(head, body, capabilities, limits))?;
             if let Some(body) = held.bodies.get_mut(body) {
                 body.owner = id;
             }
-            Some(id)
+            Some((id, body))
         });
-        let id = id.ok_or_else(|| self.broke(Limit::Concurrency))?;
-        Ok((Live { resident: Rc::clone(self), id, finished: false }, receiver))
+        let (id, body) = admitted.ok_or_else(|| self.broke(Limit::Concurrency))?;
+        Ok((Live { resident: Rc::clone(self), id, finished: false }, method, body))
     }
 
-    fn dispatch(&self, runtime: &mut JsRuntime, id: u32) {
+    fn dispatch(&self, runtime: &mut JsRuntime, id: u32, method: u32, body: u32) {
         deno_core::scope!(scope, runtime);
         v8::tc_scope!(let scope, scope);
         let dispatch = v8::Local::new(scope, &self.dispatch);
         let this = v8::undefined(scope).into();
-        let id = v8::Integer::new_from_unsigned(scope, id).into();
+        let arguments = [id, method, body].map(|number| v8::Integer::new_from_unsigned(scope, number).into());
         // Whatever it throws, it has reported; only a termination gets out, and the segment knows of that.
-        let _ = dispatch.call(scope, this, &[id]);
+        let _ = dispatch.call(scope, this, &arguments);
         scope.perform_microtask_checkpoint();
     }
 
     /// Turns what the handler answered into a response.
-    fn conclude(&self, live: &Live, outcome: Outcome) -> Result<http::Response<Body>, Fault> {
+    fn conclude(&self, live: &Live, outcome: Outcome) -> Result<http::Response<Payload>, Fault> {
         let (status, headers, body) = match outcome {
             Outcome::Response { status, headers, body } => (status, headers, body),
             Outcome::Threw(message) => {
@@ -280,13 +280,17 @@ impl Resident {
             }
             Outcome::Invalid(message) => return Err(Fault::InvalidResponse(readable(&message))),
         };
-        let mut response = http::Response::new(body.unwrap_or_else(|| empty()));
+        let mut response = http::Response::new(body);
         *response.status_mut() = http::StatusCode::from_u16(status)
             .ok()
             .filter(|status| !status.is_informational())
             .ok_or_else(|| Fault::InvalidResponse(format!("{status} is no status of a final response")))?;
-        unflatten(&headers, response.headers_mut()).map_err(Fault::InvalidResponse)?;
-        if http_body::Body::size_hint(response.body()).lower() > self.limits().get(Limit::ResponseBody) {
+        unflatten(headers, response.headers_mut()).map_err(Fault::InvalidResponse)?;
+        let length = match response.body() {
+            Payload::Whole(bytes) => bytes.len() as u64,
+            Payload::Stream(body) => body.size_hint().lower(),
+        };
+        if length > self.limits().get(Limit::ResponseBody) {
             return Err(self.broke(Limit::ResponseBody));
         }
         Ok(response)
@@ -304,16 +308,18 @@ struct Live {
 impl Drop for Live {
     fn drop(&mut self) {
         let resident = &self.resident;
-        let waits = resident.held(|held| {
-            let Some(invocation) = held.invocations.get_mut(self.id) else { return false };
-            invocation.released = true;
-            invocation.answer = None;
-            let waits = invocation.waits > 0;
-            if invocation.is_kept && !self.finished {
-                held.news.push(News::Gone(self.id));
+        let (waits, news) = resident.held(|held| {
+            let mut waits = false;
+            if let Some(invocation) = held.invocations.get_mut(self.id) {
+                invocation.released = true;
+                invocation.answer = Answer::Closed;
+                waits = invocation.waits > 0;
+                if invocation.is_kept && !self.finished {
+                    held.news.push(News::Gone(self.id));
+                }
+                held.settle(self.id);
             }
-            held.settle(self.id);
-            waits
+            (waits, !held.news.is_empty())
         });
         if waits {
             let (waiting, id) = (Rc::clone(resident), self.id);
@@ -335,13 +341,9 @@ impl Drop for Live {
                 }
             });
         }
-        if resident.held(|held| !held.news.is_empty()) && !resident.is_condemned() {
+        if news && !resident.is_condemned() {
             resident.keep_looping();
         }
         resident.wake();
     }
-}
-
-fn empty() -> Body {
-    Box::pin(http_body_util::BodyExt::map_err(http_body_util::Empty::new(), |never| match never {}))
 }

@@ -10,11 +10,11 @@ use tokio::sync::OnceCell;
 
 use crate::blank::Blank;
 use crate::fault::Fault;
-use crate::invocation::{Body, Capabilities, ResponseBody};
+use crate::invocation::{Body, Capabilities};
 use crate::limits::{Limit, Limits};
 use crate::platform::Platform;
 use crate::program::Program;
-use crate::resident::{Failure, Resident};
+use crate::resident::{Failure, Resident, ResponseBody};
 use crate::watchdog::{Slot, Watchdog};
 
 /// How a worker keeps isolates.

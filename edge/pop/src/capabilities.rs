@@ -152,6 +152,16 @@ impl isolate::Capabilities for Request {
         headers.insert("x-request-id", self.request_id.clone());
     }
 
+    fn completed(&self, name: &str) -> Option<HeaderValue> {
+        match name {
+            "host" => HeaderValue::from_str(&self.authority).ok(),
+            "x-forwarded-proto" => Some(HeaderValue::from_static(self.scheme)),
+            "cf-connecting-ip" | "x-forwarded-for" => HeaderValue::from_str(&self.client.to_string()).ok(),
+            "x-request-id" => Some(self.request_id.clone()),
+            _ => None,
+        }
+    }
+
     fn cf(&self) -> String {
         self.place().to_string()
     }

@@ -1,7 +1,6 @@
 //! What is known of a request when it is over: the response, its timing, its line in the log.
 
 use std::cell::{Cell, OnceCell};
-use std::fmt::Write as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,9 +9,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
-use isolate::{BoxError, ResponseBody, Timing};
+use http_body_util::Full;
+use isolate::{BoxError, Timing};
 
 use crate::fault::Fault;
 use crate::function::Function;
@@ -22,33 +22,23 @@ use crate::trace::Trace;
 use crate::upstream::Waited;
 use crate::worker::Worker;
 
-/// A body for the client, from any source.
-pub(crate) struct ClientBody(pub(crate) ResponseBody);
-
-impl ClientBody {
-    pub(crate) fn full(bytes: Bytes) -> Self {
-        Self(Box::pin(http_body_util::BodyExt::map_err(http_body_util::Full::new(bytes), |never| match never {})))
-    }
-
+/// A body for the client, by its source.
+pub(crate) enum ClientBody {
+    Function(isolate::ResponseBody),
+    Cache(cache::Body),
+    /// What the PoP itself says.
+    Own(Full<Bytes>),
     /// The head alone, with the length that the whole would have had (RFC 9110 section 9.3.2).
-    pub(crate) fn head_only(self) -> Self {
-        let exact = self.0.size_hint().exact();
-        Self(Box::pin(HeadOnly(exact)))
-    }
+    Head(Option<u64>),
 }
 
-struct HeadOnly(Option<u64>);
-
-impl http_body::Body for HeadOnly {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Poll::Ready(None)
+impl ClientBody {
+    pub(crate) fn own(bytes: Bytes) -> Self {
+        Self::Own(Full::new(bytes))
     }
 
-    fn size_hint(&self) -> SizeHint {
-        self.0.map_or_else(SizeHint::default, SizeHint::with_exact)
+    pub(crate) fn head_only(self) -> Self {
+        Self::Head(self.size_hint().exact())
     }
 }
 
@@ -56,18 +46,38 @@ impl http_body::Body for ClientBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.0.as_mut().poll_frame(cx)
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Function(body) => Pin::new(body).poll_frame(cx),
+            Self::Cache(body) => Pin::new(body).poll_frame(cx),
+            Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Self::Head(_) => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        match self {
+            Self::Function(body) => body.is_end_stream(),
+            Self::Cache(body) => body.is_end_stream(),
+            Self::Own(body) => body.is_end_stream(),
+            Self::Head(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        match self {
+            Self::Function(body) => body.size_hint(),
+            Self::Cache(body) => body.size_hint(),
+            Self::Own(body) => body.size_hint(),
+            Self::Head(length) => length.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
     }
 }
+
+const POP: HeaderName = HeaderName::from_static("x-skerry-pop");
+const VERSION: HeaderName = HeaderName::from_static("x-skerry-version");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// What is known of a request, gathered along its way.
 pub(crate) struct Record {
@@ -117,23 +127,26 @@ impl Record {
     pub(crate) fn describe(&self, state: &State, took: Duration, response: &mut Response<ClientBody>) {
         let headers = response.headers_mut();
         headers.reserve(5);
-        headers.insert("x-skerry-pop", state.name_value.clone());
-        headers.insert("x-request-id", self.request_id.clone());
+        headers.insert(POP, state.name_value.clone());
+        headers.insert(REQUEST_ID, self.request_id.clone());
         if let Some(function) = &self.function {
-            headers.insert("x-skerry-version", function.label_value.clone());
+            headers.insert(VERSION, function.label_value.clone());
         }
         // Beside what the function or the origin measured.
         if let Ok(value) = HeaderValue::try_from(self.server_timing(took)) {
-            headers.append("server-timing", value);
+            headers.append(SERVER_TIMING, value);
         }
     }
 
     /// The phases, in milliseconds (<https://www.w3.org/TR/server-timing/>).
     fn server_timing(&self, took: Duration) -> String {
-        let mut text = String::with_capacity(96);
+        let mut text = String::with_capacity(128);
         let mut phase = |name: &str, duration: Duration, rest: &str| {
-            let micros = duration.as_micros();
-            let _ = write!(text, "{name};dur={}.{:03}{rest}, ", micros / 1000, micros % 1000);
+            text.push_str(name);
+            text.push_str(";dur=");
+            push_millis(&mut text, duration);
+            text.push_str(rest);
+            text.push_str(", ");
         };
         if let Some(routed) = self.routed {
             phase("route", routed, "");
@@ -150,7 +163,8 @@ impl Record {
         phase("total", took, "");
         match self.notes.cached.get() {
             Some(cached) => {
-                let _ = write!(text, "cache;desc={}", cached.as_str());
+                text.push_str("cache;desc=");
+                text.push_str(cached.as_str());
             }
             None => text.truncate(text.len() - ", ".len()),
         }
@@ -185,5 +199,40 @@ impl Record {
                 tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, trace_id, millis)
             }
         }
+    }
+}
+
+/// Appends a duration in milliseconds with three places: what `format!` does too, in more time than the rest of a head.
+fn push_millis(text: &mut String, duration: Duration) {
+    let mut digits = [b'0'; 24];
+    let (mut at, mut left) = (digits.len(), duration.as_micros().min(u128::from(u64::MAX)) as u64);
+    while left > 0 || at > digits.len() - ".000".len() - 1 {
+        at -= 1;
+        if at == digits.len() - ".000".len() {
+            digits[at] = b'.';
+        } else {
+            digits[at] = b'0' + (left % 10) as u8;
+            left /= 10;
+        }
+    }
+    text.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_have_three_places() {
+        for (micros, expected) in
+            [(0, "0.000"), (7, "0.007"), (999, "0.999"), (1000, "1.000"), (1_234_567, "1234.567"), (10_010, "10.010")]
+        {
+            let mut text = String::new();
+            push_millis(&mut text, Duration::from_micros(micros));
+            assert_eq!(text, expected);
+        }
+        let mut text = String::new();
+        push_millis(&mut text, Duration::MAX);
+        assert_eq!(text, "18446744073709551.615");
     }
 }

@@ -105,7 +105,7 @@ fn check(worker: &Worker, head: &mut Parts) -> Result<String, Fault> {
 
 fn health(worker: &Worker) -> Result<Response<ClientBody>, Fault> {
     ready(&worker.state)?;
-    Ok(Response::new(ClientBody::full(Bytes::from_static(b"ok\n"))))
+    Ok(Response::new(ClientBody::own(Bytes::from_static(b"ok\n"))))
 }
 
 /// Whether this PoP can serve.
@@ -166,7 +166,7 @@ async fn run(
         record.tell_start(worker);
     }
     let Failure { fault, pass_through, head } = match invoked.result {
-        Ok(response) => return Ok(response.map(ClientBody)),
+        Ok(response) => return Ok(response.map(ClientBody::Function)),
         Err(failure) => failure,
     };
     worker.share(Some(function)).failed(&fault);
@@ -191,14 +191,14 @@ async fn from_origin(
         head.extensions.insert(cache::CarriesBody);
     }
     let response = capabilities.ask(Target::Origin(&capabilities.function.assets), head, body).await?;
-    Ok(response.map(|body| ClientBody(Box::pin(body))))
+    Ok(response.map(ClientBody::Cache))
 }
 
 /// Makes a response of whatever happened, and notes it.
 fn finish(worker: &Worker, record: Record, answered: Result<Response<ClientBody>, Fault>) -> Response<ClientBody> {
     let (mut response, fault) = match answered {
         Ok(response) => (response, None),
-        Err(fault) => (fault.response(Some(id(&record.request_id))).map(ClientBody::full), Some(fault)),
+        Err(fault) => (fault.response(Some(id(&record.request_id))).map(ClientBody::own), Some(fault)),
     };
     head::remove_hop_by_hop(response.headers_mut());
     // The length is the body's to say: a field that a function wrote could disagree with it. A HEAD response is the
@@ -227,7 +227,7 @@ fn request_id(headers: &HeaderMap, trusted: bool) -> HeaderValue {
         let id = id.as_bytes();
         (8..=128).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
     };
-    let given = headers.get("x-request-id").filter(|_| trusted).filter(usable);
+    let given = if trusted { headers.get("x-request-id").filter(usable) } else { None };
     given.cloned().unwrap_or_else(|| {
         let mut text = [0; 32];
         let minted = hex::encode_to_slice(rand::random::<u128>().to_be_bytes(), &mut text);

@@ -54,6 +54,9 @@ class Headers {
   // Flat array: name, value, name, value. `#lazy` makes it on first use.
   #list;
   #lazy;
+  // Looks up one field in what `#lazy` would make, by its lower-case name, so many times before all are had.
+  #one;
+  #looks = 4;
   // The Content-Encoding that `#lazy` holds, where it is known.
   #lazyCoding;
   #immutable = false;
@@ -108,7 +111,18 @@ class Headers {
   }
 
   get(name) {
-    name = checkName(name);
+    return this.#find(checkName(name));
+  }
+
+  has(name) {
+    return this.#find(checkName(name)) !== null;
+  }
+
+  #find(name) {
+    if (this.#lazy !== undefined && this.#one !== undefined && this.#looks > 0) {
+      this.#looks--;
+      return this.#one(name);
+    }
     const list = this.#items();
     let found = null;
     for (let i = 0; i < list.length; i += 2) {
@@ -127,13 +141,6 @@ class Headers {
     const found = [];
     for (let i = 0; i < list.length; i += 2) if (list[i] === "set-cookie") found.push(list[i + 1]);
     return found;
-  }
-
-  has(name) {
-    name = checkName(name);
-    const list = this.#items();
-    for (let i = 0; i < list.length; i += 2) if (list[i] === name) return true;
-    return false;
   }
 
   set(name, value) {
@@ -196,10 +203,11 @@ class Headers {
     return headers.#pairs()[at];
   }
 
-  // Headers whose flat form is fetched when first looked at.
-  static _lazy(flat, immutable, coding = undefined) {
+  // Headers whose flat form is fetched when first looked at; `one`, when there is one, finds a single field without it.
+  static _lazy(flat, immutable, coding = undefined, one = undefined) {
     const headers = new Headers();
     headers.#lazy = flat;
+    headers.#one = one;
     headers.#lazyCoding = coding;
     headers.#immutable = immutable;
     return headers;
@@ -209,6 +217,7 @@ class Headers {
   static _copy(headers) {
     const copy = new Headers();
     copy.#lazy = headers.#lazy;
+    copy.#one = headers.#one;
     copy.#lazyCoding = headers.#lazyCoding;
     if (headers.#lazy === undefined) copy.#list = headers.#list.slice();
     return copy;

@@ -10,7 +10,7 @@ const {
   op_compression_new, op_compression_write, op_compression_finish,
 } = core.ops;
 const {
-  ReadableStream, TransformStream, isReadableStream, isReadableStreamDisturbed, readableStreamTee,
+  TransformStream, createReadableByteStream, isReadableStream, isReadableStreamDisturbed, readableStreamTee,
   readableStreamDisturb, acquireReadableStreamDefaultReader, createProxy,
 } = core.loadExtScript("ext:deno_web/06_streams.js");
 const { Blob, isBlob, blobOf, blobBytes, blobType, joined } = core.loadExtScript("ext:skerry/12_blob.js");
@@ -126,31 +126,24 @@ class BodyState {
     if (this.stream !== null) return this.stream;
     if (this.kind === NATIVE) {
       const native = this.source;
-      this.stream = new ReadableStream({
-        type: "bytes",
-        async pull(controller) {
-          const chunk = await native.read();
-          if (chunk === null) {
-            controller.close();
-            controller.byobRequest?.respond(0);
-          } else {
-            controller.enqueue(chunk);
-          }
-        },
-        cancel() {
-          native.close();
-        },
-      }, { highWaterMark: 0 });
-    } else {
-      const bytes = this.kind === TEXT ? core.encode(this.source) : this.source;
-      this.stream = new ReadableStream({
-        type: "bytes",
-        start(controller) {
-          if (bytes.byteLength > 0) controller.enqueue(bytes.slice());
+      const pull = async (controller) => {
+        const chunk = await native.read();
+        if (chunk === null) {
           controller.close();
           controller.byobRequest?.respond(0);
-        },
-      });
+        } else {
+          controller.enqueue(chunk);
+        }
+      };
+      this.stream = createReadableByteStream(() => {}, pull, async () => native.close());
+    } else {
+      const bytes = this.kind === TEXT ? core.encode(this.source) : this.source;
+      const start = (controller) => {
+        if (bytes.byteLength > 0) controller.enqueue(bytes.slice());
+        controller.close();
+        controller.byobRequest?.respond(0);
+      };
+      this.stream = createReadableByteStream(start, async () => {}, async () => {});
     }
     if (this.used) seal(this.stream);
     bodiesOfStreams.set(this.stream, this);

@@ -4,7 +4,7 @@
 "use strict";
 const { core } = __bootstrap;
 const {
-  op_request_head, op_request_headers, op_request_cf, op_hold, op_fetch, op_fetch_cancel, op_body_close,
+  op_request_method, op_request_url, op_request_headers, op_request_header, op_request_cf, op_hold, op_fetch, op_fetch_cancel, op_body_close,
 } = core.ops;
 const { URL } = core.loadExtScript("ext:deno_web/00_url.js");
 const { AbortSignal, AbortController } = core.loadExtScript("ext:deno_web/03_abort_signal.js");
@@ -78,8 +78,12 @@ function forget(id) {
   controllers.delete(id);
 }
 
+// The methods that Rust names by number, from 1 on (METHODS in extension.rs).
+const METHODS = [undefined, "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
+
 class Request {
-  // An incoming request knows only its invocation (`#id`); the rest is read from Rust when looked at.
+  // An incoming request knows only its invocation (`#id`), most methods and its body; the rest is read from Rust when
+  // looked at.
   #id = 0;
   #method;
   #url;
@@ -155,28 +159,18 @@ class Request {
     if (this.#method !== "GET" && this.#method !== "HEAD") this.#body = body.transferred();
   }
 
-  #load() {
-    if (this.#url !== undefined) return;
-    const [method, url, bodyId] = op_request_head(this.#id);
-    this.#method = method;
-    this.#url = url;
-    if (bodyId !== 0 && this.#body === null) this.#body = new BodyState(NATIVE, new NativeBody(bodyId, ""));
-  }
-
   get method() {
-    this.#load();
-    return this.#method;
+    return this.#method ??= op_request_method(this.#id);
   }
 
   get url() {
-    this.#load();
-    return this.#url;
+    return this.#url ??= op_request_url(this.#id);
   }
 
   get headers() {
     if (this.#headers === undefined) {
       const id = this.#id;
-      this.#headers = lazyHeaders(() => op_request_headers(id), true);
+      this.#headers = lazyHeaders(() => op_request_headers(id), true, undefined, (name) => op_request_header(id, name));
     }
     return this.#headers;
   }
@@ -225,7 +219,7 @@ class Request {
     if (body !== null && body.unusable) throw new TypeError("Request: the body was used already, so it cannot be cloned");
     const copy = new Request(this.url);
     copy.#url = this.#url;
-    copy.#method = this.#method;
+    copy.#method = this.#method ??= op_request_method(this.#id);
     copy.#redirect = this.#redirect;
     copy.#headers = copyHeaders(this.headers);
     copy.#base = this;
@@ -249,8 +243,15 @@ class Request {
     return typeof value === "object" && value !== null && #id in value;
   }
 
+  // A request that came in: `method` is its number in METHODS or 0, `body` the id of its body or 0.
+  static _incoming(id, method, body) {
+    const request = new Request(INCOMING, id);
+    request.#method = METHODS[method];
+    if (body !== 0) request.#body = new BodyState(NATIVE, new NativeBody(body, ""));
+    return request;
+  }
+
   static _body(request) {
-    request.#load();
     return request.#body;
   }
 
@@ -273,8 +274,8 @@ class Request {
     return at.#id === 0 ? at.#cf : undefined;
   }
 }
-const { _is: isRequest, _body: bodyOf, _flat: flatOf, _signal: signalOf, _cf: cfOf } = Request;
-for (const name of ["_is", "_body", "_flat", "_signal", "_cf"]) delete Request[name];
+const { _incoming: incoming, _is: isRequest, _body: bodyOf, _flat: flatOf, _signal: signalOf, _cf: cfOf } = Request;
+for (const name of ["_incoming", "_is", "_body", "_flat", "_signal", "_cf"]) delete Request[name];
 mixinBody(Request.prototype, bodyOf, (request) => request.headers.get("content-type"));
 
 function notFetchable(input, why) {
@@ -294,10 +295,15 @@ function parseUrl(input) {
   return url.href;
 }
 
+const TEXT_TYPE = "text/plain;charset=UTF-8";
+const TEXT_FIELDS = `content-type\n${TEXT_TYPE}`;
+
 class Response {
   #status = 200;
   #statusText = "";
+  // Made when somebody looks at them, or brings some; until then there is only what the body brings.
   #headers;
+  #contentType = null;
   #body = null;
   #url = "";
   #redirected = false;
@@ -306,26 +312,25 @@ class Response {
   #encoded = false;
 
   constructor(body = null, init = undefined) {
-    if (init === undefined) {
-      this.#headers = new Headers();
-    } else if (body === INCOMING) {
+    if (body === INCOMING) {
       this.#headers = init.headers;
       return;
-    } else {
-      this.#apply(init);
     }
+    if (init !== undefined && init !== null) this.#apply(init);
     if (body === null) return;
     const state = extractBody(body);
     if (isNullBody(this.#status)) throw new TypeError(`Response: status ${this.#status} has no body`);
     this.#body = state;
-    if (state.type !== null) setIfAbsent(this.#headers, "content-type", state.type);
+    if (state.type !== null) this.#bring(state.type);
+  }
+
+  // The type of the body, unless the headers say another.
+  #bring(type) {
+    if (this.#headers === undefined) this.#contentType = type;
+    else setIfAbsent(this.#headers, "content-type", type);
   }
 
   #apply(init) {
-    if (init === null) {
-      this.#headers = new Headers();
-      return;
-    }
     if (typeof init !== "object" && typeof init !== "function") throw new TypeError("Response: init must be an object");
     const { status, statusText, headers, encodeBody } = init;
     if (status !== undefined) {
@@ -345,7 +350,7 @@ class Response {
       }
       this.#encoded = encodeBody === "manual";
     }
-    this.#headers = isHeaders(headers) ? copyHeaders(headers) : new Headers(headers);
+    if (headers !== undefined) this.#headers = isHeaders(headers) ? copyHeaders(headers) : new Headers(headers);
   }
 
   static json(data, init = undefined) {
@@ -354,7 +359,7 @@ class Response {
     const response = new Response(null, init);
     if (isNullBody(response.#status)) throw new TypeError(`Response.json(): status ${response.#status} has no body`);
     response.#body = extractBody(text);
-    setIfAbsent(response.#headers, "content-type", "application/json");
+    response.#bring("application/json");
     return response;
   }
 
@@ -363,7 +368,7 @@ class Response {
     status = Number(status);
     if (!REDIRECTS.has(status)) throw new RangeError(`Response.redirect(): ${status} is not a redirect status`);
     const response = new Response(null, { status, headers: { location } });
-    freezeHeaders(response.#headers);
+    freezeHeaders(response.#made());
     return response;
   }
 
@@ -371,7 +376,7 @@ class Response {
     const response = new Response();
     response.#type = "error";
     response.#status = 0;
-    freezeHeaders(response.#headers);
+    freezeHeaders(response.#made());
     return response;
   }
 
@@ -387,8 +392,16 @@ class Response {
     return this.#statusText;
   }
 
-  get headers() {
+  #made() {
+    if (this.#headers === undefined) {
+      this.#headers = new Headers();
+      if (this.#contentType !== null) setIfAbsent(this.#headers, "content-type", this.#contentType);
+    }
     return this.#headers;
+  }
+
+  get headers() {
+    return this.#made();
   }
 
   get url() {
@@ -410,7 +423,8 @@ class Response {
     const copy = new Response();
     copy.#status = this.#status;
     copy.#statusText = this.#statusText;
-    copy.#headers = copyHeaders(this.#headers);
+    copy.#contentType = this.#contentType;
+    if (this.#headers !== undefined) copy.#headers = copyHeaders(this.#headers);
     copy.#type = this.#type;
     copy.#url = this.#url;
     copy.#redirected = this.#redirected;
@@ -443,14 +457,17 @@ class Response {
     return response.#status;
   }
 
-  static _headers(response) {
-    return response.#headers;
+  // The flat form of the headers, which need not be made for it.
+  static _fields(response) {
+    if (response.#headers !== undefined) return flatHeaders(response.#headers);
+    const type = response.#contentType;
+    return type === null ? "" : type === TEXT_TYPE ? TEXT_FIELDS : `content-type\n${type}`;
   }
 
   // The Content-Encoding that the body has to have when it leaves.
   static _coding(response) {
     if (response.#encoded) return response.#body.coding;
-    return codingOf(response.#headers);
+    return response.#headers === undefined ? "" : codingOf(response.#headers);
   }
 
   static _fetched(status, flat, bodyId, url, redirected, signal) {
@@ -470,10 +487,10 @@ class Response {
   }
 }
 const {
-  _is: isResponse, _body: responseBody, _status: responseStatus, _headers: responseHeaders, _coding: responseCoding,
+  _is: isResponse, _body: responseBody, _status: responseStatus, _fields: responseFields, _coding: responseCoding,
   _fetched: fetched,
 } = Response;
-for (const name of ["_is", "_body", "_status", "_headers", "_coding", "_fetched"]) delete Response[name];
+for (const name of ["_is", "_body", "_status", "_fields", "_coding", "_fetched"]) delete Response[name];
 mixinBody(Response.prototype, responseBody, (response) => response.headers.get("content-type"));
 
 let nextFetch = 1;
@@ -534,8 +551,12 @@ function redirectTarget(location, base) {
   return next;
 }
 
-async function send(invocation, method, url, headers, bytes, bodyId, cf, signal) {
-  if (signal === undefined) return await op_fetch(invocation, 0, method, url, headers, bytes, bodyId, cf);
+function send(invocation, method, url, headers, bytes, bodyId, cf, signal) {
+  if (signal === undefined) return op_fetch(invocation, 0, method, url, headers, bytes, bodyId, cf);
+  return sendUntil(signal, invocation, method, url, headers, bytes, bodyId, cf);
+}
+
+async function sendUntil(signal, invocation, method, url, headers, bytes, bodyId, cf) {
   const token = nextFetch;
   nextFetch = token === 0x3fffffff ? 1 : token + 1;
   const cancel = () => op_fetch_cancel(token);
@@ -567,7 +588,7 @@ function withoutHeaders(flat, drop) {
 }
 
 return {
-  Request, Response, fetch, abort, forget, INCOMING, isRequest, isResponse, responseBody, responseStatus, responseHeaders,
+  Request, Response, fetch, abort, forget, incoming, isRequest, isResponse, responseBody, responseStatus, responseFields,
   responseCoding,
 };
 })();

@@ -11,12 +11,12 @@ const load = (name) => core.loadExtScript(`ext:deno_web/${name}.js`);
 const loadOwn = (name) => core.loadExtScript(`ext:skerry/${name}.js`);
 const { bareOps, queueMicrotask, refuseSharedMemory } = loadOwn("00_guards");
 const { cells, performance } = loadOwn("05_clock");
-const { Headers, flatHeaders } = loadOwn("10_headers");
+const { Headers } = loadOwn("10_headers");
 const { Blob, File } = loadOwn("12_blob");
 const { FormData } = loadOwn("15_formdata");
 const { outgoing, TEXT } = loadOwn("20_body");
 const {
-  Request, Response, fetch, abort, forget, INCOMING, isRequest, isResponse, responseBody, responseStatus, responseHeaders,
+  Request, Response, fetch, abort, forget, incoming, isRequest, isResponse, responseBody, responseStatus, responseFields,
   responseCoding,
 } = loadOwn("30_messages");
 const { IdentityTransformStream, FixedLengthStream, CompressionStream, DecompressionStream } = loadOwn("40_streams");
@@ -36,7 +36,7 @@ function respond(id, response) {
   }
   try {
     const body = responseBody(response);
-    const flat = flatHeaders(responseHeaders(response));
+    const flat = responseFields(response);
     if (body === null) {
       op_respond(id, status, flat, null, 0);
       return;
@@ -193,10 +193,10 @@ function boot(namespace, bindings) {
   return "";
 }
 
-function dispatch(id) {
+function dispatch(id, method, body) {
   setAsyncContext(id);
   try {
-    const answer = handler.fetch(new Request(INCOMING, id), env, new ExecutionContext(MAKER, id));
+    const answer = handler.fetch(incoming(id, method, body), env, new ExecutionContext(MAKER, id));
     if (isResponse(answer)) {
       respond(id, answer);
     } else {

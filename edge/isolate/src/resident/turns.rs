@@ -98,25 +98,12 @@ impl Resident {
     /// Charges a turn of the event loop to those whose ops or timers it served, in equal parts; to all in flight when
     /// none are known to have had a share: V8 does not say whose promises it went on with.
     fn charge_turn(&self, used: Duration) {
-        let ids = self.held(|held| {
-            let touched = std::mem::take(&mut held.touched);
-            if touched.is_empty() { held.invocations.ids() } else { touched }
-        });
-        let share = used / u32::try_from(ids.len().max(1)).unwrap_or(u32::MAX);
-        ids.into_iter().for_each(|id| self.charge(id, share));
-    }
-
-    /// Charges processor time to an invocation; one that has used up all it had is ended.
-    pub(super) fn charge(&self, id: u32, used: Duration) {
         let limit = self.limits().time(Limit::Cpu);
         self.held(|held| {
-            let Some(invocation) = held.invocations.get_mut(id) else { return };
-            invocation.cpu += used;
-            invocation.capabilities.used(used);
-            if invocation.cpu > limit {
-                invocation.broke.get_or_insert(Limit::Cpu);
-                held.exhaust(id);
-            }
+            let touched = std::mem::take(&mut held.touched);
+            let ids = if touched.is_empty() { held.invocations.ids() } else { touched };
+            let share = used / u32::try_from(ids.len().max(1)).unwrap_or(u32::MAX);
+            ids.into_iter().for_each(|id| held.charge(id, share, limit));
         });
     }
 }

@@ -7,7 +7,6 @@ use std::task::Context;
 
 use deno_core::PollEventLoopOptions;
 use futures::task::noop_waker;
-use tokio::sync::oneshot;
 
 use super::*;
 use crate::invocation::{Held, HeldBody, Invocation};
@@ -43,9 +42,8 @@ fn give_something(isolate: &mut Isolate) {
     for body in ["a body", "another"] {
         let body = held.bodies.insert(HeldBody::new(0, full(body))).unwrap();
         let (head, _) = request("GET", "/", "").into_parts();
-        let (answer, _) = oneshot::channel();
         let capabilities = Rc::new(Echo::default());
-        held.invocations.insert(Invocation::new(head, body, capabilities, answer, &Limits::default())).unwrap();
+        held.invocations.insert(Invocation::new(head, body, capabilities, &Limits::default())).unwrap();
     }
 }
 
