@@ -7,18 +7,17 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::worker::Worker;
 
 /// A client's connection. It and its bytes count for the worker that has it.
-pub(crate) struct Counted {
-    stream: TcpStream,
+pub(crate) struct Counted<S> {
+    stream: S,
     worker: Rc<Worker>,
 }
 
-impl Counted {
-    pub(crate) fn new(stream: TcpStream, worker: Rc<Worker>) -> Self {
+impl<S> Counted<S> {
+    pub(crate) fn new(stream: S, worker: Rc<Worker>) -> Self {
         worker.counts().connections.fetch_add(1, Ordering::Relaxed);
         Self { stream, worker }
     }
@@ -31,13 +30,13 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl<S> Drop for Counted<S> {
     fn drop(&mut self) {
         self.worker.counts().connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl AsyncRead for Counted {
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -49,7 +48,7 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.wrote(polled)
