@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use md5::{Digest as _, Md5};
+
 #[path = "src/allowed.rs"]
 mod allowed;
 #[path = "src/buffers.rs"]
@@ -54,6 +56,10 @@ fn main() {
         None,
     )
     .unwrap_or_else(|error| panic!("no snapshot: {error}"));
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("snapshot.bin");
-    std::fs::write(&out, &made.output).unwrap_or_else(|error| panic!("{}: {error}", out.display()));
+    let folder = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let id = Md5::digest(&made.output).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    for (name, bytes) in [("snapshot.bin", &*made.output), ("snapshot.id", id.as_bytes())] {
+        let out = folder.join(name);
+        std::fs::write(&out, bytes).unwrap_or_else(|error| panic!("{}: {error}", out.display()));
+    }
 }

@@ -187,6 +187,14 @@ pub struct FunctionConfig {
     /// What a client gets when this function fails.
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// Workers of each PoP that have the function started before anybody asks for it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub min_ready: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What a client gets when the function fails.

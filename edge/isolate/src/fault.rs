@@ -8,6 +8,9 @@ pub enum Fault {
     /// The version cannot be started: it does not compile, throws at top level, or has no handler.
     #[error("the function does not start: {0}")]
     Boot(String),
+    /// The version cannot be read where it is kept.
+    #[error("the function cannot be had: {0}")]
+    Gone(String),
     /// The handler threw, or its promise was rejected.
     #[error("the function threw: {0}")]
     Threw(String),
@@ -40,6 +43,7 @@ impl Fault {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Boot(_) => "function/boot",
+            Self::Gone(_) => "origin/corrupt",
             Self::Threw(_) => "function/threw",
             Self::NeverAnswered => "function/never-answered",
             Self::InvalidResponse(_) => "function/invalid-response",
@@ -51,6 +55,7 @@ impl Fault {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Limit { limit, .. } => limit.row().status,
+            Self::Gone(_) => 502,
             _ => 500,
         }
     }

@@ -5,6 +5,9 @@ use deno_core::{JsRuntime, v8};
 /// The startup snapshot that `build.rs` made. One for all isolates: V8 shares one read-only heap among them.
 pub(crate) static SNAPSHOT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/snapshot.bin"));
 
+/// Names the snapshot among all that were ever made.
+pub(crate) const SNAPSHOT_ID: &str = include_str!(concat!(env!("OUT_DIR"), "/snapshot.id"));
+
 /// Proof that V8 runs in this process. Workers are made from it.
 #[derive(Clone, Copy, Debug)]
 pub struct Platform(());

@@ -1,18 +1,43 @@
 //! A function version as the engine takes it, and the loader that gives V8 its modules and nothing else.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use deno_core::error::ModuleLoaderError;
 use deno_core::{
     ModuleLoadOptions, ModuleLoadReferrer, ModuleLoadResponse, ModuleLoader, ModuleSource, ModuleSourceCode,
-    ModuleSpecifier, ModuleType, ResolutionKind, resolve_import,
+    ModuleSpecifier, ModuleType, ResolutionKind, SourceCodeCacheInfo, resolve_import,
 };
 use deno_error::JsErrorBox;
 
+use crate::code_cache::CodeCache;
+use crate::fault::Fault;
 use crate::limits::Limits;
+
+/// Where a program comes from when a worker has no isolate with it: nothing is read before it is asked for.
+pub trait Source {
+    /// Names the version among all that a process runs.
+    fn version(&self) -> &str;
+
+    /// The program, and its code cache when there is one.
+    ///
+    /// # Errors
+    /// Why it cannot be had: [`Fault::Boot`] as a rule.
+    fn load(&self) -> Result<(Arc<Program>, Option<CodeCache>), Fault>;
+}
+
+impl Source for Arc<Program> {
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn load(&self) -> Result<(Self, Option<CodeCache>), Fault> {
+        Ok((Self::clone(self), None))
+    }
+}
 
 /// A function version: immutable, shared by all workers.
 #[derive(Debug)]
@@ -27,6 +52,8 @@ pub struct Program {
     pub bindings: String,
     /// What it may use up.
     pub limits: Limits,
+    /// Whether its isolates stay, idle or not: somebody wants them warm.
+    pub provisioned: bool,
 }
 
 /// One module's source.
@@ -65,6 +92,10 @@ export const { locate, nearestRegion, tooManyRequests } = edge;
 #[derive(Default)]
 pub(crate) struct Loader {
     program: RefCell<Option<Arc<Program>>>,
+    /// Until the program has started.
+    cache: RefCell<Option<CodeCache>>,
+    /// Modules whose code cache V8 did not take.
+    rejected: Cell<usize>,
 }
 
 /// The address of a module, as stack traces name it before [`readable`] shortens it.
@@ -80,20 +111,59 @@ pub(crate) fn readable(message: &str) -> String {
 }
 
 impl Loader {
-    pub(crate) fn claim(&self, program: Arc<Program>) {
+    pub(crate) fn claim(&self, program: Arc<Program>, cache: Option<CodeCache>) {
         *self.program.borrow_mut() = Some(program);
+        *self.cache.borrow_mut() = cache;
+    }
+
+    /// Lets the code cache go, which a started program does not need any more; whether V8 took all of it.
+    pub(crate) fn started(&self) -> CacheUse {
+        match (self.cache.take(), self.rejected.get()) {
+            (None, _) => CacheUse::Absent,
+            (Some(_), 0) => CacheUse::Used,
+            (Some(_), _) => CacheUse::Rejected,
+        }
+    }
+
+    fn cached(&self, specifier: &ModuleSpecifier) -> Option<SourceCodeCacheInfo> {
+        let cache = self.cache.borrow();
+        let data = cache.as_ref()?.0.get(&module_path(specifier)?)?;
+        Some(SourceCodeCacheInfo { hash: 0, data: Some(Cow::Owned(data.to_vec())) })
     }
 
     fn find<R>(&self, specifier: &ModuleSpecifier, found: impl FnOnce(&Code) -> R) -> Option<R> {
         let program = self.program.borrow();
         let modules = &program.as_ref()?.modules;
-        let path = specifier.path().trim_start_matches('/');
-        let code = modules.get(path).or_else(|| {
-            let decoded = percent_decode(path)?;
-            modules.get(&decoded)
-        })?;
-        Some(found(code))
+        Some(found(modules.get(&module_path(specifier)?)?))
     }
+}
+
+/// What became of a start's code cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheUse {
+    /// There was none.
+    #[default]
+    Absent,
+    /// V8 took it.
+    Used,
+    /// V8 did not take all of it, and compiled.
+    Rejected,
+}
+
+impl CacheUse {
+    /// Stable name: metric label and log field.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Used => "used",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// The path that a module's address was made from.
+fn module_path(specifier: &ModuleSpecifier) -> Option<String> {
+    percent_decode(specifier.path().trim_start_matches('/'))
 }
 
 fn percent_decode(path: &str) -> Option<String> {
@@ -144,9 +214,23 @@ impl ModuleLoader for Loader {
         };
         let kind = if specifier.path().ends_with(".json") { ModuleType::Json } else { ModuleType::JavaScript };
         ModuleLoadResponse::Sync(match source {
-            Some(source) => Ok(ModuleSource::new(kind, ModuleSourceCode::String(source.into()), specifier, None)),
+            Some(source) => {
+                let cached = self.cached(specifier);
+                Ok(ModuleSource::new(kind, ModuleSourceCode::String(source.into()), specifier, cached))
+            }
             None => Err(JsErrorBox::type_error(format!("{specifier} is not in the bundle"))),
         })
+    }
+
+    /// Called when a code cache was given and V8 did not take it.
+    fn code_cache_ready(
+        &self,
+        _specifier: ModuleSpecifier,
+        _hash: u64,
+        _code_cache: &[u8],
+    ) -> Pin<Box<dyn Future<Output = ()>>> {
+        self.rejected.set(self.rejected.get() + 1);
+        Box::pin(std::future::ready(()))
     }
 
     fn get_source_map(&self, file_name: &str) -> Option<Cow<'_, [u8]>> {

@@ -9,6 +9,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::blank::Blank;
+use crate::code_cache::CodeCache;
 use crate::entered::{External, external_memory};
 use crate::extension::{number, unflatten};
 use crate::fault::Fault;
@@ -16,9 +17,12 @@ use crate::invocation::{Answer, Body, Capabilities, Held, HeldBody, Invocation, 
 use crate::limits::{Limit, Limits};
 use crate::program::{Program, readable};
 use crate::watchdog::Slot;
+use crate::worker::Start;
 use deno_core::{JsRuntime, OpState, v8};
 use http_body::Body as _;
 
+mod compile;
+mod memory;
 mod response_body;
 mod start;
 mod turns;
@@ -62,13 +66,23 @@ pub(crate) struct Resident {
     looping: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     pub(crate) last_used: Cell<Instant>,
+    /// Bytes it took when last measured, and when that was, as [`Self::last_used`] tells.
+    footprint: Cell<(u64, Option<Instant>)>,
+    /// The use after which its heap was last trimmed.
+    trimmed: Cell<Option<Instant>>,
     blank: RefCell<Blank>,
 }
 
 impl Resident {
     /// Starts `program` in a blank isolate: load its modules, evaluate them, find the handler.
-    pub(crate) async fn boot(mut blank: Blank, program: Arc<Program>, slot: Arc<Slot>) -> Result<Rc<Self>, Fault> {
-        blank.loader.claim(Arc::clone(&program));
+    pub(crate) async fn boot(
+        mut blank: Blank,
+        program: Arc<Program>,
+        cache: Option<CodeCache>,
+        slot: Arc<Slot>,
+    ) -> Result<(Rc<Self>, Start), Fault> {
+        blank.loader.claim(Arc::clone(&program), cache);
+        blank.heap.grant(program.limits.get(Limit::Heap));
         blank.clock.start();
         let limit = usize::try_from(program.limits.get(Limit::Buffers)).unwrap_or(usize::MAX);
         blank.isolate.buffers.limit.store(limit, Ordering::Relaxed);
@@ -91,16 +105,19 @@ impl Resident {
             handle,
             state,
             slot,
-            heap_full: Arc::clone(&blank.heap_full),
+            heap_full: Arc::clone(&blank.heap.full),
             condemned: RefCell::new(None),
             looping: Cell::new(false),
             waker: RefCell::new(None),
             last_used: Cell::new(Instant::now()),
+            footprint: Cell::new((0, None)),
+            trimmed: Cell::new(None),
             blank: RefCell::new(blank),
             program,
         });
-        resident.start().await?;
-        Ok(resident)
+        let start = resident.start().await?;
+        resident.measure();
+        Ok((resident, start))
     }
 
     /// Runs a stretch of JavaScript that may use `budget` of processor time; says how much it used.

@@ -15,8 +15,10 @@ use crate::*;
 mod api;
 mod bodies;
 mod clock;
+mod code_cache;
 mod console;
 mod crypto;
+mod density;
 mod escapes;
 mod guards;
 mod lifecycle;
@@ -43,14 +45,20 @@ where
     F: FnOnce(Worker) -> Fut + Send + 'static,
     Fut: Future<Output = ()>,
 {
+    with_worker_of(Config { ready: 1, residents: 10, ..Config::default() }, test);
+}
+
+fn with_worker_of<F, Fut>(config: Config, test: F)
+where
+    F: FnOnce(Worker) -> Fut + Send + 'static,
+    Fut: Future<Output = ()>,
+{
     let (done, finished) = mpsc::channel();
     let job = move |platform| {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let watchdog = Watchdog::start().unwrap();
-            runtime.block_on(async move {
-                test(Worker::new(platform, &watchdog, Config { ready: 1, residents: 10 })).await
-            });
+            runtime.block_on(async move { test(Worker::new(platform, &watchdog, config)).await });
         }));
         done.send(outcome).unwrap();
     };
@@ -136,6 +144,7 @@ fn program_of(modules: &[(&str, &str)], changes: &[(&'static str, u64)]) -> Arc<
         modules,
         bindings: r#"[{"name":"LIMITER","kind":"ratelimit"},{"name":"GREETING","kind":"var","value":"hi"}]"#.to_owned(),
         limits: crate::limits::Limits::with(changes.iter().copied()).unwrap(),
+        provisioned: false,
     })
 }
 

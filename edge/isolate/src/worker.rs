@@ -9,36 +9,76 @@ use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
 use crate::blank::Blank;
+use crate::code_cache::CodeCache;
+use crate::entered::give_back;
 use crate::fault::Fault;
 use crate::invocation::{Body, Capabilities};
-use crate::limits::{Limit, Limits};
+use crate::limits::Limit;
 use crate::platform::Platform;
-use crate::program::Program;
+use crate::pool::Pool;
+use crate::program::{CacheUse, Program, Source};
 use crate::resident::{Failure, Resident, ResponseBody};
 use crate::watchdog::{Slot, Watchdog};
 
 /// How a worker keeps isolates.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Blank isolates held ready, so that a start need not make one. Each takes about 2 MiB.
+    /// Blank isolates held ready at least, so that a start need not make one; more while starts come fast. 0: none ever.
     pub ready: usize,
-    /// Residents at most; the one idle longest goes first. Bounded by memory and by the kernel's count of mappings.
+    /// Bytes of memory for isolates that hold a function; the one idle longest goes first.
+    pub memory: u64,
+    /// Isolates that hold a function at most: the kernel bounds the mappings of a process, whatever its memory.
     pub residents: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { ready: 2, residents: 500 }
+        Self { ready: 2, memory: 1 << 30, residents: most_residents(1) }
     }
+}
+
+/// How many isolates each of `workers` may hold, so that the process stays below the kernel's bound on its mappings.
+pub fn most_residents(workers: usize) -> usize {
+    const USUAL_MAPPINGS: usize = 65_530;
+    let bound = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+    let bound = bound.and_then(|text| text.trim().parse().ok()).unwrap_or(USUAL_MAPPINGS);
+    // A quarter is left to everything else, and to heaps that have grown.
+    (bound / 4 * 3 / MAPPINGS / workers.max(1)).max(1)
+}
+
+/// Mappings of one idle isolate, measured.
+const MAPPINGS: usize = 24;
+/// An isolate that has been idle for so long gives back what its heap does not need.
+const TRIM_AFTER: Duration = Duration::from_secs(5);
+/// What is left when room is made, in parts of the bound.
+const SPARE: (u64, u64) = (19, 20);
+/// Memory of evicted isolates that is worth asking the allocator to give back.
+const GIVE_BACK: u64 = 32 << 20;
+
+/// Where the time of a start went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start {
+    /// Getting the program.
+    pub load: Duration,
+    /// Making an isolate; nothing when one was ready.
+    pub isolate: Duration,
+    /// Whether one was ready.
+    pub pooled: bool,
+    /// Compiling the modules and linking them.
+    pub compile: Duration,
+    /// Running their top level and finding the handler.
+    pub evaluate: Duration,
+    /// What became of the code cache.
+    pub code_cache: CacheUse,
+    /// All of it, and what lies between.
+    pub total: Duration,
 }
 
 /// Where the time of one invocation went.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timing {
     /// Starting an isolate, when this request had to.
-    pub start: Option<Duration>,
-    /// Whether that start had to make an isolate first, because the pool was empty.
-    pub from_empty_pool: bool,
+    pub start: Option<Start>,
     /// From dispatch to the response's head.
     pub function: Duration,
 }
@@ -51,6 +91,19 @@ pub struct Invoked {
     pub timing: Timing,
 }
 
+/// What a worker has, and has done so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Isolates that hold a function.
+    pub residents: usize,
+    /// Isolates that wait for one.
+    pub ready: usize,
+    /// Bytes that the isolates with a function are known to take.
+    pub memory: u64,
+    /// Isolates given up to make room.
+    pub evicted: u64,
+}
+
 /// The isolates of one thread. Lives inside a current-thread tokio runtime; cheap to clone.
 #[derive(Clone)]
 pub struct Worker(Rc<Inner>);
@@ -58,9 +111,13 @@ pub struct Worker(Rc<Inner>);
 struct Inner {
     config: Config,
     slot: Arc<Slot>,
-    ready: RefCell<Vec<Blank>>,
-    filling: Cell<bool>,
+    pool: Pool,
     residents: RefCell<HashMap<String, Entry>>,
+    evicted: Cell<u64>,
+    /// Bytes that the residents take, as far as known.
+    memory: Cell<u64>,
+    /// Bytes of the isolates that have gone since memory was last given back.
+    gone: Cell<u64>,
 }
 
 /// The cell makes requests that arrive during a start wait for that start instead of beginning another.
@@ -69,28 +126,32 @@ type Entry = Rc<OnceCell<Rc<Resident>>>;
 impl Worker {
     /// A worker on the calling thread, with its pool filled. Isolates live inside the current tokio runtime.
     pub fn new(_platform: Platform, watchdog: &Watchdog, config: Config) -> Self {
-        let inner = Inner {
+        let pool = Pool::new(config.ready);
+        while pool.len() < pool.wanted() {
+            pool.put(Blank::new());
+        }
+        let residents = RefCell::default();
+        Self(Rc::new(Inner {
             config,
             slot: watchdog.register(),
-            ready: RefCell::new(Vec::new()),
-            filling: Cell::new(false),
-            residents: RefCell::new(HashMap::new()),
-        };
-        for _ in 0..config.ready {
-            inner.ready.borrow_mut().push(Blank::new(Limits::default().get(Limit::Heap)));
-        }
-        Self(Rc::new(inner))
+            pool,
+            residents,
+            evicted: Cell::new(0),
+            memory: Cell::new(0),
+            gone: Cell::new(0),
+        }))
     }
 
-    /// Answers `request` with `program`: in its isolate on this thread if there is one, else in one started for it.
+    /// Answers `request` with the program of `source`: in its isolate on this thread if there is one, else in one
+    /// started for it.
     pub async fn invoke(
         &self,
-        program: &Arc<Program>,
+        source: &impl Source,
         request: http::Request<Body>,
         capabilities: Rc<dyn Capabilities>,
     ) -> Invoked {
         let mut timing = Timing::default();
-        let resident = match self.lease(program, &mut timing).await {
+        let resident = match self.lease(source, &mut timing.start).await {
             Ok(resident) => resident,
             Err(fault) => {
                 let failure = Failure { head: Some(request.into_parts().0), ..fault.into() };
@@ -110,19 +171,28 @@ impl Worker {
         Invoked { result, timing }
     }
 
-    /// Starts `program` before anybody asks for it.
+    /// Starts the program of `source` before anybody asks for it.
     ///
     /// # Errors
     /// [`Fault::Boot`] or the limit that the start broke.
-    pub async fn warm(&self, program: &Arc<Program>) -> Result<(), Fault> {
-        self.lease(program, &mut Timing::default()).await.map(drop)
+    pub async fn warm(&self, source: &impl Source) -> Result<(), Fault> {
+        self.lease(source, &mut None).await.map(drop)
+    }
+
+    /// Starts `program`, calls it as no client does, and gives V8's code cache of all that was compiled on the way. The
+    /// isolate is of no further use and goes.
+    ///
+    /// # Errors
+    /// As [`Worker::warm`].
+    pub async fn compile(&self, program: &Arc<Program>, paths: &[String]) -> Result<CodeCache, Fault> {
+        let (resident, _) = self.start(Arc::clone(program), None).await?;
+        Ok(resident.compile(paths).await)
     }
 
     /// Gives up the isolates of every version that is not wanted any more, once they are idle. Those in use go on.
     pub fn retain(&self, wanted: impl Fn(&str) -> bool) {
-        // Dropping an isolate runs no JavaScript, but it may take a millisecond: outside the borrow.
         let gone: Vec<_> = self.0.residents.borrow_mut().extract_if(|version, _| !wanted(version)).collect();
-        drop(gone);
+        self.bury(gone.into_iter().map(|(_, entry)| entry).collect());
     }
 
     /// Requests that are under way or whose `waitUntil` promises are.
@@ -130,80 +200,146 @@ impl Worker {
         self.0.residents.borrow().values().filter_map(|entry| entry.get()).map(|resident| resident.in_flight()).sum()
     }
 
-    /// Isolates that hold a function, and those that wait for one.
-    pub fn counts(&self) -> (usize, usize) {
-        (self.0.residents.borrow().len(), self.0.ready.borrow().len())
+    /// What this worker has and has done.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            residents: self.0.residents.borrow().len(),
+            ready: self.0.pool.len(),
+            memory: self.0.memory.get(),
+            evicted: self.0.evicted.get(),
+        }
     }
 
-    async fn lease(&self, program: &Arc<Program>, timing: &mut Timing) -> Result<Rc<Resident>, Fault> {
-        let known = self.0.residents.borrow().get(&program.version).map(Rc::clone);
+    /// Housekeeping, to be called about once a second: isolates that became idle give back what they do not need, those
+    /// idle longest go when all take too much, and what is left of it all goes back to the system.
+    pub async fn tidy(&self) {
+        self.trim_idle(TRIM_AFTER).await;
+        self.make_room();
+        drop(self.0.pool.shrink());
+        if self.0.gone.get() >= GIVE_BACK {
+            self.0.gone.set(0);
+            give_back();
+        }
+    }
+
+    /// Lets isolates that have been idle for so long give back what they do not need, and measures all.
+    pub(crate) async fn trim_idle(&self, after: Duration) {
+        let started =
+            || self.0.residents.borrow().values().filter_map(|entry| entry.get().cloned()).collect::<Vec<_>>();
+        for resident in started().into_iter().filter(|resident| resident.needs_trim(after)) {
+            resident.trim();
+            // Collecting one heap takes a millisecond or two; requests get their turn in between.
+            tokio::task::yield_now().await;
+        }
+        self.0.memory.set(started().iter().map(|resident| resident.measure()).sum());
+    }
+
+    async fn lease(&self, source: &impl Source, timing: &mut Option<Start>) -> Result<Rc<Resident>, Fault> {
+        let version = source.version();
+        let known = self.0.residents.borrow().get(version).map(Rc::clone);
         let known = known.filter(|entry| !entry.get().is_some_and(|resident| resident.is_condemned()));
         let entry = known.unwrap_or_else(|| {
             let entry = Entry::default();
             // What was condemned there goes once those that still use it have ended.
-            let condemned = self.0.residents.borrow_mut().insert(program.version.clone(), Rc::clone(&entry));
+            let condemned = self.0.residents.borrow_mut().insert(version.to_owned(), Rc::clone(&entry));
             drop(condemned);
             entry
         });
         if let Some(resident) = entry.get() {
             return Ok(Rc::clone(resident));
         }
-        self.make_room();
         let began = Instant::now();
         let started = entry.get_or_try_init(|| async {
-            let (blank, pooled) = self.claim(program);
-            timing.from_empty_pool = !pooled;
-            Resident::boot(blank, Arc::clone(program), Arc::clone(&self.0.slot)).await
+            let (program, cache) = source.load()?;
+            let load = began.elapsed();
+            let (resident, start) = self.start(program, cache).await?;
+            self.0.memory.set(self.0.memory.get() + resident.footprint());
+            *timing = Some(Start { load, total: began.elapsed(), ..start });
+            Ok(resident)
         });
         let resident = started.await.cloned();
-        timing.start = Some(began.elapsed());
-        self.refill();
+        // Who waited for another's start has waited for all of it.
+        let waited = Start { pooled: true, total: began.elapsed(), ..Start::default() };
+        timing.get_or_insert(waited);
+        self.make_room();
         if resident.is_err() {
             let mut residents = self.0.residents.borrow_mut();
-            if residents.get(&program.version).is_some_and(|held| Rc::ptr_eq(held, &entry)) {
-                residents.remove(&program.version);
+            if residents.get(version).is_some_and(|held| Rc::ptr_eq(held, &entry)) {
+                residents.remove(version);
             }
         }
         resident
     }
 
-    /// A blank isolate, from the pool unless the function wants another heap than the pool's.
-    fn claim(&self, program: &Program) -> (Blank, bool) {
-        let heap = program.limits.get(Limit::Heap);
-        if heap == Limits::default().get(Limit::Heap)
-            && let Some(blank) = self.0.ready.borrow_mut().pop()
-        {
-            return (blank, true);
-        }
-        (Blank::new(heap), false)
+    /// Starts a program in a blank isolate.
+    async fn start(&self, program: Arc<Program>, cache: Option<CodeCache>) -> Result<(Rc<Resident>, Start), Fault> {
+        let began = Instant::now();
+        let heap = program.limits.get(Limit::Heap).min(Blank::HEAP);
+        let ready = if heap == Blank::HEAP { self.0.pool.take() } else { None };
+        let pooled = ready.is_some();
+        let blank = ready.unwrap_or_else(|| Blank::with_heap(heap));
+        let isolate = if pooled { Duration::ZERO } else { began.elapsed() };
+        self.refill();
+        let (resident, started) = Resident::boot(blank, program, cache, Arc::clone(&self.0.slot)).await?;
+        Ok((resident, Start { isolate, pooled, ..started }))
     }
 
     /// Makes blank isolates off the request path, one at a time so that requests get their turn in between.
     fn refill(&self) {
-        if self.0.filling.replace(true) {
+        let wanting = |worker: &Self| worker.0.pool.len() < worker.0.pool.wanted();
+        if !wanting(self) || self.0.pool.filling.replace(true) {
             return;
         }
         let worker = self.clone();
         deno_core::unsync::spawn(async move {
-            while worker.0.ready.borrow().len() < worker.0.config.ready {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-                let blank = Blank::new(Limits::default().get(Limit::Heap));
-                worker.0.ready.borrow_mut().push(blank);
+            while wanting(&worker) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                worker.0.pool.put(Blank::new());
             }
-            worker.0.filling.set(false);
+            worker.0.pool.filling.set(false);
         });
     }
 
+    /// Gives up idle isolates, the one idle longest first, once all go over their bounds: some more than it takes, so
+    /// that not every start has to.
     fn make_room(&self) {
+        let Config { memory, residents: most, .. } = self.0.config;
         let mut residents = self.0.residents.borrow_mut();
-        while residents.len() > self.0.config.residents {
-            let idle = residents.iter().filter_map(|(version, entry)| Some((version, entry.get()?)));
-            let idle = idle.filter(|(_, resident)| resident.in_flight() == 0);
-            let Some(oldest) = idle.min_by_key(|(_, r)| r.last_used.get()).map(|(version, _)| version.clone()) else {
-                return;
-            };
-            residents.remove(&oldest);
+        if self.0.memory.get() <= memory && residents.len() <= most {
+            return;
         }
+        let (memory, most) = (memory / SPARE.1 * SPARE.0, most - most / SPARE.1 as usize);
+        let idle = residents.values().filter_map(|entry| entry.get());
+        let idle = idle.filter(|resident| resident.in_flight() == 0 && !resident.program.provisioned);
+        let mut idle: Vec<_> = idle.map(Rc::clone).collect();
+        idle.sort_unstable_by_key(|resident| resident.last_used.get());
+        let (mut left, mut gone) = (self.0.memory.get(), Vec::new());
+        for resident in idle {
+            if left <= memory && residents.len() <= most {
+                break;
+            }
+            left = left.saturating_sub(resident.footprint());
+            gone.extend(residents.remove(&resident.program.version));
+        }
+        drop(residents);
+        self.0.evicted.set(self.0.evicted.get() + gone.len() as u64);
+        self.bury(gone);
+    }
+
+    /// Drops what was given up, one by one: dropping an isolate runs no JavaScript, but takes up to a millisecond.
+    fn bury(&self, gone: Vec<Entry>) {
+        if gone.is_empty() {
+            return;
+        }
+        let bytes = gone.iter().filter_map(|entry| entry.get()).map(|resident| resident.footprint()).sum();
+        self.0.memory.set(self.0.memory.get().saturating_sub(bytes));
+        self.0.gone.set(self.0.gone.get() + bytes);
+        deno_core::unsync::spawn(async move {
+            for entry in gone {
+                drop(entry);
+                tokio::task::yield_now().await;
+            }
+        });
     }
 
     fn forget(&self, resident: &Rc<Resident>) {

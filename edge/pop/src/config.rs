@@ -33,6 +33,10 @@ pub struct Config {
     pub workers: usize,
     /// Memory for cached responses, in bytes.
     pub cache_bytes: u64,
+    /// Memory for isolates that hold a function, in bytes: those idle longest are given up first.
+    pub isolate_bytes: u64,
+    /// Isolates that each worker holds ready at least for functions that have none yet; 0 for none.
+    pub ready: usize,
     /// The admin listener, with health and metrics; without it there is none.
     pub admin: Option<Admin>,
     /// Functions with a metric label of their own; the others share one.

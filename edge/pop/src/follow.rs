@@ -10,13 +10,16 @@ use origin::bundle::{Bundle, Digest, FunctionName, RoutePattern};
 use origin::client::Control;
 use origin::deployment::{Deployment, Manifest};
 
-use crate::function::Function;
-use crate::routes::{Live, Routes};
-use crate::shelf::{Kept, Shelf};
+use crate::function::{DAMAGED, Function};
+use crate::routes::{Live, Routes, Shelved};
+use crate::shelf::Kept;
 use crate::state::State;
 
 /// The longest start of a new version: other functions' changes wait for it.
 const TRIAL: Duration = Duration::from_secs(10);
+/// What a new version is called with while its code cache is made. Twice: the second call is the one that shows what every
+/// call needs.
+const CALL: &str = "/";
 /// One wait for news.
 const POLL: Duration = Duration::from_secs(20);
 /// Pause after a failure: from the first to the longest.
@@ -26,7 +29,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 pub(crate) struct Follower {
     pub(crate) state: Arc<State>,
     pub(crate) control: Control,
-    pub(crate) shelf: Shelf,
     /// Tries new versions, on the control thread, where a bad one holds up nobody.
     pub(crate) trial: isolate::Worker,
     pub(crate) report: PopReport,
@@ -35,31 +37,35 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    pub(crate) fn new(
-        state: Arc<State>,
-        control: Control,
-        shelf: Shelf,
-        platform: isolate::Platform,
-        watchdog: &Watchdog,
-    ) -> Self {
+    pub(crate) fn new(state: Arc<State>, control: Control, platform: isolate::Platform, watchdog: &Watchdog) -> Self {
         let report = PopReport { pop: state.name.clone(), ..PopReport::default() };
-        let trial = isolate::Worker::new(platform, watchdog, isolate::Config { ready: 1, residents: 1 });
-        Self { state, control, shelf, trial, report, unkept: None }
+        let trial = isolate::Worker::new(
+            platform,
+            watchdog,
+            isolate::Config { ready: 1, residents: 1, ..isolate::Config::default() },
+        );
+        Self { state, control, trial, report, unkept: None }
     }
 
-    /// Serves what the last run had, before anybody is asked.
-    pub(crate) async fn recall(&mut self) {
-        let Some(Kept { whole, manifest }) = self.shelf.manifest() else { return };
+    /// Serves what the last run had, before anybody is asked. Only what is there is looked up: a bundle is read when its
+    /// function is first asked for.
+    pub(crate) fn recall(&mut self) {
+        let Some(Kept { whole, manifest, provisioned }) = self.state.shelf.manifest() else { return };
+        let here = self.state.shelf.versions();
         let functions = manifest.functions.iter().map(|(name, deployment)| {
-            let live = match self.shelf.bundle(&deployment.version) {
-                Some(bundle) => self.build(bundle, &deployment.version),
-                None => Err("the copy on disk is missing or damaged".to_owned()),
+            let version = deployment.version;
+            let live = match (here.contains(&version), provisioned.contains(name)) {
+                (true, false) => Live::Shelved(Arc::new(Shelved::new(version))),
+                (true, true) => match Function::read(&version, &self.state) {
+                    Ok(function) => Live::Ready(Arc::new(function)),
+                    Err(why) => Live::Damaged(why.into()),
+                },
+                (false, _) => Live::Damaged(DAMAGED.into()),
             };
-            let live = live.unwrap_or_else(|why| Live::Damaged(why.into()));
-            (name.clone(), deployment.version, deployment.routes.clone(), live)
+            (name.clone(), version, deployment.routes.clone(), live)
         });
         let functions: Vec<_> = functions.collect();
-        let sound = whole && functions.iter().all(|(.., live)| matches!(live, Live::Ready(_)));
+        let sound = whole && functions.iter().all(|(.., live)| live.is_sound());
         self.state.routes.store(Arc::new(Routes::new(manifest.generation, functions)));
         // With something missing, the generation is not reported as had, so that the first poll brings it all.
         self.report.generation = if sound { manifest.generation } else { 0 };
@@ -71,7 +77,15 @@ impl Follower {
     pub(crate) async fn follow(mut self) {
         let mut pause = PAUSE;
         loop {
-            match self.control.poll(&self.report, POLL).await {
+            let polled = tokio::select! {
+                polled = self.control.poll(&self.report, POLL) => polled,
+                () = self.state.mend.notified() => {
+                    // Something on disk is damaged: everything is asked for, and what is sound stays.
+                    self.report.generation = 0;
+                    continue;
+                }
+            };
+            match polled {
                 Ok(Some(manifest)) => match self.apply(&manifest).await {
                     Ok(()) => {
                         self.state.metrics.polls.add("ok", 1);
@@ -110,10 +124,8 @@ impl Follower {
         let mut failed = BTreeMap::new();
         let mut missing = Vec::new();
         for (name, deployment) in &manifest.functions {
-            let known = before
-                .live
-                .get(name)
-                .filter(|(version, live)| *version == deployment.version && matches!(live, Live::Ready(_)));
+            let known =
+                before.live.get(name).filter(|(version, live)| *version == deployment.version && live.is_sound());
             let obtained = match known {
                 Some((_, live)) => Ok(live.clone()),
                 None => match self.obtain(&deployment.version).await {
@@ -136,7 +148,9 @@ impl Follower {
                 }),
             });
         }
-        self.state.routes.store(Arc::new(Routes::new(manifest.generation, functions)));
+        let routes = Routes::new(manifest.generation, functions);
+        let _ = tokio::time::timeout(TRIAL, self.state.provision(routes.provisioned.clone())).await;
+        self.state.routes.store(Arc::new(routes));
         self.state.metrics.functions.retain(|name| manifest.functions.contains_key(name));
         let whole = failed.is_empty() && missing.is_empty();
         if missing.is_empty() {
@@ -159,7 +173,7 @@ impl Follower {
         name: &FunctionName,
         manifest: &Manifest,
     ) -> Option<(FunctionName, Digest, Vec<RoutePattern>, Live)> {
-        let (version, live) = before.live.get(name).filter(|(_, live)| matches!(live, Live::Ready(_)))?;
+        let (version, live) = before.live.get(name).filter(|(_, live)| live.is_sound())?;
         let taken = |pattern: &RoutePattern| {
             manifest.functions.iter().any(|(owner, deployment)| owner != name && deployment.routes.contains(pattern))
         };
@@ -167,39 +181,40 @@ impl Follower {
         Some((name.clone(), *version, patterns, live.clone()))
     }
 
-    /// Gets a version and tries it. The outer error is that it cannot be had now, the inner that it does not work.
+    /// Gets a version, tries it, and has its code cache made. The outer error is that it cannot be had now, the inner that
+    /// it does not work.
     async fn obtain(&self, version: &Digest) -> Result<Result<Live, String>, String> {
-        let bundle = match self.shelf.bundle(version) {
+        let shelf = &self.state.shelf;
+        let mut kept = true;
+        let bundle = match shelf.bundle(version) {
             Some(bundle) => bundle,
             None => {
                 let bytes = self.control.bundle(version).await.map_err(|error| error.to_string())?;
                 let bundle = Bundle::decode(&bytes, version).map_err(|error| error.to_string())?;
-                if let Err(error) = self.shelf.keep_bundle(version, &bytes) {
+                if let Err(error) = shelf.keep_bundle(version, &bytes) {
                     tracing::warn!(%version, %error, "bundle not kept on disk");
+                    kept = false;
                 }
                 bundle
             }
         };
-        let live = match self.build(bundle, version) {
-            Ok(live) => live,
+        let built = Function::new(bundle, version, &self.state.limiters, shelf);
+        let (function, program) = match built {
+            Ok(built) => built,
             Err(why) => return Ok(Err(why)),
         };
-        if let Live::Ready(function) = &live
-            && function.has_handler
-        {
-            let started = tokio::time::timeout(TRIAL, self.trial.warm(&function.program)).await;
-            self.trial.retain(|_| false);
-            match started {
-                Ok(Ok(())) => {}
+        if function.has_handler {
+            match tokio::time::timeout(TRIAL, self.trial.compile(&program, &[CALL.to_owned(), CALL.to_owned()])).await {
+                Ok(Ok(cache)) => {
+                    if let Err(error) = shelf.keep_code_cache(version, &cache) {
+                        tracing::warn!(%version, %error, "code cache not kept on disk");
+                    }
+                }
                 Ok(Err(fault)) => return Ok(Err(fault.to_string())),
                 Err(_) => return Ok(Err(format!("its start takes longer than {} s", TRIAL.as_secs()))),
             }
         }
-        Ok(Ok(live))
-    }
-
-    fn build(&self, bundle: Bundle, version: &Digest) -> Result<Live, String> {
-        Function::new(bundle, version, &self.state.limiters).map(|function| Live::Ready(Arc::new(function)))
+        Ok(Ok(Live::Ready(Arc::new(if kept { function } else { function.keep(program) }))))
     }
 
     /// On disk last: what a restart finds has been live.
@@ -208,25 +223,27 @@ impl Follower {
         let mut kept = manifest.clone();
         let routes = self.state.routes.load();
         for (name, deployment) in &mut kept.functions {
-            if let Some((version, Live::Ready(_))) = routes.live.get(name)
+            if let Some((version, live)) = routes.live.get(name)
+                && live.is_sound()
                 && *version != deployment.version
             {
                 *deployment = Deployment { version: *version, routes: routes.patterns(name), ..deployment.clone() };
             }
         }
-        self.unkept = Some(Kept { whole, manifest: kept });
+        let provisioned = manifest.functions.keys().filter(|name| routes.is_provisioned(name)).cloned().collect();
+        self.unkept = Some(Kept { whole, manifest: kept, provisioned });
         self.keep();
     }
 
     /// Writes what is not on disk yet. What could not be written (a full disk) is tried again after the next poll.
     fn keep(&mut self) {
         let Some(kept) = &self.unkept else { return };
-        if let Err(error) = self.shelf.keep_manifest(kept) {
+        if let Err(error) = self.state.shelf.keep_manifest(kept) {
             tracing::warn!(pop = %self.state.name, %error, "manifest not kept on disk; tried again later");
             return;
         }
         let needed: HashSet<Digest> = kept.manifest.functions.values().map(|d| d.version).collect();
-        self.shelf.tidy(|version| needed.contains(version));
+        self.state.shelf.tidy(|version| needed.contains(version));
         self.unkept = None;
     }
 }

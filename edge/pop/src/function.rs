@@ -1,26 +1,34 @@
 //! A deployed version, ready to run: its program and the native parts behind its bindings.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use http::HeaderValue;
 use isolate::limits::Limits;
-use isolate::{Code, Platform, Program};
+use isolate::{Code, CodeCache, Fault, Platform, Program, Source};
 use origin::bundle::{Bundle, Digest, FunctionConfig, FunctionName, OnFailure};
 
 use crate::bindings::{Binding, Limiters};
 use crate::metrics::Series;
+use crate::shelf::Shelf;
+use crate::state::State;
 
-/// One version of a function on this PoP. Shared by all workers.
+/// One version of a function on this PoP. Shared by all workers. Its program is in memory only while an isolate has it.
 #[derive(Debug)]
 pub(crate) struct Function {
     pub(crate) name: FunctionName,
     /// `name@digest`, as the response header shows it.
     pub(crate) label: String,
     pub(crate) label_value: HeaderValue,
-    pub(crate) program: Arc<Program>,
+    version: Digest,
+    /// The same as text, as isolates know it.
+    version_text: String,
     /// Whether there is a handler to run, or only assets of the origin.
     pub(crate) has_handler: bool,
+    pub(crate) limits: Limits,
+    /// Workers of this PoP that have it started before anybody asks.
+    pub(crate) min_ready: u32,
     pub(crate) bindings: HashMap<String, Binding>,
     pub(crate) on_failure: OnFailure,
     /// Names the assets it was deployed with: what the cache holds of the origin for it is theirs. A deploy that leaves
@@ -28,36 +36,115 @@ pub(crate) struct Function {
     pub(crate) assets: String,
     /// Where it counts, once it has been asked for.
     pub(crate) series: OnceLock<Arc<Series>>,
+    program: Mutex<Memory>,
+    shelf: Arc<Shelf>,
+    /// Its copy on disk was found damaged.
+    damaged: AtomicBool,
+}
+
+/// How a function has its program.
+#[derive(Debug)]
+enum Memory {
+    /// Read just now, for the first start.
+    Fresh(Arc<Program>),
+    /// While an isolate has it; else it is read again.
+    Shared(Weak<Program>),
+    /// For good: it could not be written to disk.
+    Unkept(Arc<Program>),
 }
 
 impl Function {
-    /// Builds what the bundle describes. `limiters` keeps counters over versions.
+    /// Builds what the bundle describes, with its program. `limiters` keeps counters over versions.
     ///
     /// # Errors
     /// What is wrong with the configuration.
-    pub(crate) fn new(bundle: Bundle, version: &Digest, limiters: &Limiters) -> Result<Self, String> {
+    pub(crate) fn new(
+        bundle: Bundle,
+        version: &Digest,
+        limiters: &Limiters,
+        shelf: &Arc<Shelf>,
+    ) -> Result<(Self, Arc<Program>), String> {
         let bindings = Binding::all(&bundle.name, &bundle.config, limiters)?;
         let name = bundle.name.clone();
-        let on_failure = bundle.config.on_failure;
-        let has_handler = bundle.main.is_some();
         let assets = serde_json::to_vec(&bundle.assets).map_err(|e| e.to_string())?;
-        let assets = format!("{name}/{}", Digest::of(&assets).short());
-        let program = Arc::new(program(bundle, version)?);
         let label = format!("{name}@{}", version.short());
-        let label_value = HeaderValue::from_str(&label).map_err(|e| e.to_string())?;
-        Ok(Self {
-            name,
+        let (on_failure, has_handler, min_ready) =
+            (bundle.config.on_failure, bundle.main.is_some(), bundle.config.min_ready);
+        let program = Arc::new(program(bundle, version)?);
+        let function = Self {
+            label_value: HeaderValue::from_str(&label).map_err(|e| e.to_string())?,
             label,
-            label_value,
-            program,
+            series: OnceLock::new(),
+            version: *version,
+            version_text: version.to_string(),
             has_handler,
+            limits: program.limits.clone(),
+            min_ready,
             bindings,
             on_failure,
-            assets,
-            series: OnceLock::new(),
-        })
+            assets: format!("{name}/{}", Digest::of(&assets).short()),
+            name,
+            program: Mutex::new(Memory::Shared(Arc::downgrade(&program))),
+            shelf: Arc::clone(shelf),
+            damaged: AtomicBool::new(false),
+        };
+        Ok((function, program))
+    }
+
+    /// Reads a version that is on disk. Nothing of it stays in memory but what every request needs.
+    ///
+    /// # Errors
+    /// Why it cannot be run; the follower is told.
+    pub(crate) fn read(version: &Digest, state: &State) -> Result<Self, String> {
+        let bundle = state.shelf.bundle(version).ok_or_else(|| DAMAGED.to_owned());
+        let function = bundle.and_then(|bundle| Self::new(bundle, version, &state.limiters, &state.shelf));
+        let function = function.inspect_err(|_| state.mend.notify_one());
+        function.map(|(function, program)| Self { program: Mutex::new(Memory::Fresh(program)), ..function })
+    }
+
+    /// Keeps the program in memory: it could not be written to disk.
+    pub(crate) fn keep(self, program: Arc<Program>) -> Self {
+        Self { program: Mutex::new(Memory::Unkept(program)), ..self }
+    }
+
+    /// Whether it can still be started, as far as known.
+    pub(crate) fn is_sound(&self) -> bool {
+        !self.damaged.load(Ordering::Relaxed)
     }
 }
+
+impl Source for Function {
+    fn version(&self) -> &str {
+        &self.version_text
+    }
+
+    fn load(&self) -> Result<(Arc<Program>, Option<CodeCache>), Fault> {
+        // Workers share the sources of what they run, and load them once.
+        let mut held = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = match &*held {
+            Memory::Fresh(program) | Memory::Unkept(program) => Some(Arc::clone(program)),
+            Memory::Shared(program) => program.upgrade(),
+        };
+        let program = match known {
+            Some(program) => program,
+            None => {
+                let bundle = self.shelf.bundle(&self.version).ok_or_else(|| {
+                    self.damaged.store(true, Ordering::Relaxed);
+                    Fault::Gone(DAMAGED.to_owned())
+                })?;
+                Arc::new(program(bundle, &self.version).map_err(Fault::Boot)?)
+            }
+        };
+        if !matches!(*held, Memory::Unkept(_)) {
+            *held = Memory::Shared(Arc::downgrade(&program));
+        }
+        drop(held);
+        Ok((program, self.shelf.code_cache(&self.version)))
+    }
+}
+
+/// Why what is on disk is not run.
+pub(crate) const DAMAGED: &str = "the copy on disk is missing or damaged";
 
 fn program(bundle: Bundle, version: &Digest) -> Result<Program, String> {
     let limits = Limits::with(bundle.config.limits.iter().map(|(key, value)| (key.as_str(), *value)))?;
@@ -67,7 +154,14 @@ fn program(bundle: Bundle, version: &Digest) -> Result<Program, String> {
         .map(|(path, m)| (path, Code { source: m.source.into(), source_map: m.source_map.map(Into::into) }))
         .collect();
     let env = env(&bundle.config);
-    Ok(Program { version: version.to_string(), main: bundle.main.unwrap_or_default(), modules, bindings: env, limits })
+    Ok(Program {
+        version: version.to_string(),
+        main: bundle.main.unwrap_or_default(),
+        modules,
+        bindings: env,
+        limits,
+        provisioned: bundle.config.min_ready > 0,
+    })
 }
 
 /// What the function's `env` holds, for the isolate.
@@ -88,10 +182,9 @@ fn env(config: &FunctionConfig) -> String {
 /// What its author has to mend.
 pub fn check_bundle(platform: Platform, bundle: &Bundle) -> Result<(), String> {
     let (_, version) = bundle.encode();
-    let function = Function::new(bundle.clone(), &version, &Limiters::default())?;
-    if !function.has_handler {
+    Binding::all(&bundle.name, &bundle.config, &Limiters::default())?;
+    if bundle.main.is_none() {
         return Ok(());
     }
-    let program = Arc::into_inner(function.program).ok_or("the program is in use")?;
-    isolate::check(platform, program).map_err(|fault| fault.to_string())
+    isolate::check(platform, program(bundle.clone(), &version)?).map_err(|fault| fault.to_string())
 }

@@ -13,7 +13,6 @@ use tokio::sync::{mpsc, watch};
 use crate::admin;
 use crate::config::{Config, StartError};
 use crate::follow::Follower;
-use crate::shelf::Shelf;
 use crate::state::State;
 use crate::worker::work;
 
@@ -33,7 +32,6 @@ pub fn run(
     ready: impl FnOnce(SocketAddr),
 ) -> Result<(), StartError> {
     let platform = Platform::start();
-    let shelf = Shelf::open(&config.data)?;
     let state = State::new(&config)?;
     let listeners = listeners(config.listen, config.workers.max(1))
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
@@ -53,8 +51,8 @@ pub fn run(
     let (recalled, wait_recalled) = std::sync::mpsc::channel();
     thread("control", move |runtime| {
         runtime.block_on(async move {
-            let mut follower = Follower::new(follower_state, control, shelf, platform, &follower_watchdog);
-            follower.recall().await;
+            let mut follower = Follower::new(follower_state, control, platform, &follower_watchdog);
+            follower.recall();
             let _ = recalled.send(());
             follower.follow().await;
         });
@@ -71,11 +69,17 @@ pub fn run(
     }
     // What this PoP had before is live before the first client can ask for it.
     let _ = wait_recalled.recv();
+    let isolates = isolate::Config {
+        ready: config.ready,
+        memory: config.isolate_bytes / listeners.len() as u64,
+        residents: isolate::most_residents(listeners.len()),
+    };
     for (index, listener) in listeners.into_iter().enumerate() {
         let (state, watchdog, stopping, ended) =
             (Arc::clone(&state), watchdog.clone(), stopping.clone(), ended.clone());
         thread(&format!("worker-{index}"), move |runtime| {
-            if let Err(error) = runtime.block_on(work(state, index, platform, watchdog, listener, stopping)) {
+            let worked = work(state, index, platform, watchdog, isolates, listener, stopping);
+            if let Err(error) = runtime.block_on(worked) {
                 tracing::error!(%error, "a worker has ended");
             }
             drop(ended);

@@ -40,6 +40,9 @@ pub(crate) struct PerWorker {
     pub(crate) sent: AtomicU64,
     pub(crate) residents: AtomicU64,
     pub(crate) ready: AtomicU64,
+    pub(crate) isolate_bytes: AtomicU64,
+    pub(crate) evicted: AtomicU64,
+    code_caches: Tally<&'static str>,
     starts: Tally<&'static str>,
     start_phases: Tally<&'static str, Totals>,
     /// Requests to the cache, by what it did with them.
@@ -69,8 +72,14 @@ impl Metrics {
 
 impl PerWorker {
     /// A start of an isolate, with the phases that it went through.
-    pub(crate) fn started(&self, pool: &'static str, phases: impl IntoIterator<Item = (&'static str, Duration)>) {
+    pub(crate) fn started(
+        &self,
+        pool: &'static str,
+        code_cache: &'static str,
+        phases: impl IntoIterator<Item = (&'static str, Duration)>,
+    ) {
         self.starts.add(pool, 1);
+        self.code_caches.add(code_cache, 1);
         phases.into_iter().for_each(|(phase, took)| self.start_phases.add(phase, Totals::of(took)));
     }
 }
@@ -158,6 +167,30 @@ pub(crate) const TABLE: &[Row] = &[
         read: |state, samples| {
             samples.put(&["ready"], state.metrics.sum(|worker| &worker.ready));
             samples.put(&["resident"], state.metrics.sum(|worker| &worker.residents));
+        },
+    },
+    Row {
+        name: "skerry_isolate_memory_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Memory of the isolates that hold a function, as last measured.",
+        read: |state, samples| samples.put(&[], state.metrics.sum(|worker| &worker.isolate_bytes)),
+    },
+    Row {
+        name: "skerry_isolate_evictions_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Idle isolates given up because all took more memory, or were more, than they may.",
+        read: |state, samples| samples.put(&[], state.metrics.sum(|worker| &worker.evicted)),
+    },
+    Row {
+        name: "skerry_code_cache_total",
+        kind: Kind::Counter,
+        labels: &["result"],
+        help: "Cold starts by what became of the code cache: used, absent, or rejected by V8 and compiled anew. What was not sealed by this PoP counts as absent.",
+        read: |state, samples| {
+            let results = state.metrics.tally(|worker| &worker.code_caches);
+            results.iter().for_each(|(result, count)| samples.put(&[result], *count));
         },
     },
     Row {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
-use isolate::{BoxError, Timing};
+use isolate::{BoxError, CacheUse, Timing};
 
 use crate::fault::Fault;
 use crate::function::Function;
@@ -153,7 +153,11 @@ impl Record {
         }
         if let Some(timing) = &self.timing {
             if let Some(start) = timing.start {
-                phase("isolate", start, if timing.from_empty_pool { ";desc=unpooled" } else { "" });
+                phase("start", start.total, "");
+                phase("fetch", start.load, "");
+                phase("isolate", start.isolate, if start.pooled { "" } else { ";desc=unpooled" });
+                phase("compile", start.compile, if start.code_cache == CacheUse::Used { ";desc=cached" } else { "" });
+                phase("evaluate", start.evaluate, "");
             }
             phase("function", timing.function, "");
         }
@@ -174,12 +178,22 @@ impl Record {
     /// Counts the start of an isolate, and tells who watches (`RUST_LOG=start=debug`).
     pub(crate) fn tell_start(&self, worker: &Worker) {
         let Some((timing, start)) = self.timing.and_then(|timing| Some((timing, timing.start?))) else { return };
-        let pool = if timing.from_empty_pool { "empty" } else { "ready" };
-        worker.counts().started(pool, [("total", start)]);
+        let pool = if start.pooled { "ready" } else { "empty" };
+        let phases = [
+            ("total", start.total),
+            ("fetch", start.load),
+            ("isolate", start.isolate),
+            ("compile", start.compile),
+            ("evaluate", start.evaluate),
+            ("first_dispatch", timing.function),
+        ];
+        worker.counts().started(pool, start.code_cache.as_str(), phases);
         worker.count_isolates();
         let function = self.function.as_ref().map_or("-", |function| &function.label);
-        let (pop, request_id, total) = (&worker.state.name, id(&self.request_id), start.as_secs_f64() * 1e3);
-        tracing::debug!(target: "start", %pop, %function, %request_id, pool, total);
+        let (pop, request_id, code_cache) = (&worker.state.name, id(&self.request_id), start.code_cache.as_str());
+        let [total, fetch, isolate, compile, evaluate, first_dispatch] =
+            phases.map(|(_, took)| took.as_secs_f64() * 1e3);
+        tracing::debug!(target: "start", %pop, %function, %request_id, pool, code_cache, total, fetch, isolate, compile, evaluate, first_dispatch);
     }
 
     /// One line in the access log.

@@ -120,6 +120,10 @@ fn route(worker: &Worker, host: &str, path: &str) -> Result<Arc<Function>, Fault
     let routes = worker.state.routes.load();
     match routes.find(host, path) {
         Found::Function(Live::Ready(function)) => Ok(Arc::clone(function)),
+        Found::Function(Live::Shelved(shelved)) => {
+            let read = |version: &_| Function::read(version, &worker.state);
+            shelved.function(read).cloned().map_err(|why| Fault::Bundle(why.to_string()))
+        }
         Found::Function(Live::Damaged(why)) => Err(Fault::Bundle(why.to_string())),
         Found::UnknownHost | Found::UnknownPath if routes.generation == 0 => Err(Fault::NotReady),
         Found::UnknownHost => Err(Fault::UnknownHost(host.to_owned())),
@@ -160,7 +164,7 @@ async fn run(
     // Only a request without a body can be sent once more, to the origin, when the function fails.
     let repeatable = body.is_end_stream();
     let request = Request::from_parts(head, body);
-    let invoked = worker.isolates.invoke(&function.program, request, Rc::clone(&capabilities) as _).await;
+    let invoked = worker.isolates.invoke(&**function, request, Rc::clone(&capabilities) as _).await;
     record.timing = Some(invoked.timing);
     if invoked.timing.start.is_some() {
         record.tell_start(worker);
@@ -170,6 +174,9 @@ async fn run(
         Err(failure) => failure,
     };
     worker.share(Some(function)).failed(&fault);
+    if !function.is_sound() {
+        worker.state.mend.notify_one();
+    }
     let (label, request_id) = (&function.label, id(&record.request_id));
     tracing::error!(target: "function", pop = %worker.state.name, function = %label, %request_id, code = fault.code(), "{fault}");
     match head {
@@ -269,7 +276,7 @@ fn limited_body(function: &Function, body: Incoming) -> Result<(Body, Option<Arc
     if body.is_end_stream() {
         return Ok((empty(), None));
     }
-    let limit = function.program.limits.get(Limit::RequestBody);
+    let limit = function.limits.get(Limit::RequestBody);
     if body.size_hint().lower() > limit {
         return Err(Fault::RequestBody(limit));
     }

@@ -1,7 +1,7 @@
 //! Which function answers a request.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 
 use origin::bundle::{Digest, FunctionName, RoutePattern};
 
@@ -20,13 +20,55 @@ pub(crate) struct Routes {
     by_segment: HashMap<String, Vec<usize>>,
     /// The places of the other patterns.
     others: Vec<usize>,
+    /// The versions that are live, as isolates know them.
+    versions: HashSet<String>,
+    /// The functions that are started before anybody asks.
+    pub(crate) provisioned: Vec<Arc<Function>>,
 }
 
 /// A function, or why this PoP cannot run it.
 #[derive(Clone, Debug)]
 pub(crate) enum Live {
     Ready(Arc<Function>),
+    /// On disk since the last run, and not read before it is asked for.
+    Shelved(Arc<Shelved>),
     Damaged(Arc<str>),
+}
+
+/// A version that is on disk.
+#[derive(Debug)]
+pub(crate) struct Shelved {
+    pub(crate) version: Digest,
+    read: OnceLock<Result<Arc<Function>, Arc<str>>>,
+}
+
+impl Shelved {
+    pub(crate) fn new(version: Digest) -> Self {
+        Self { version, read: OnceLock::new() }
+    }
+
+    /// The function, read when this is the first to ask.
+    pub(crate) fn function(
+        &self,
+        read: impl FnOnce(&Digest) -> Result<Function, String>,
+    ) -> Result<&Arc<Function>, &Arc<str>> {
+        self.read.get_or_init(|| read(&self.version).map(Arc::new).map_err(Into::into)).as_ref()
+    }
+}
+
+impl Live {
+    /// Whether it can be run, as far as known.
+    pub(crate) fn is_sound(&self) -> bool {
+        match self {
+            Self::Ready(function) => function.is_sound(),
+            Self::Shelved(shelved) => match shelved.read.get() {
+                Some(Ok(function)) => function.is_sound(),
+                Some(Err(_)) => false,
+                None => true,
+            },
+            Self::Damaged(_) => false,
+        }
+    }
 }
 
 /// What a lookup found.
@@ -41,6 +83,12 @@ impl Routes {
         let mut routes = Self { generation, ..Self::default() };
         for (name, version, patterns, live) in functions {
             routes.table.extend(patterns.into_iter().map(|pattern| (pattern, name.clone(), live.clone())));
+            routes.versions.insert(version.to_string());
+            if let Live::Ready(function) = &live
+                && function.min_ready > 0
+            {
+                routes.provisioned.push(Arc::clone(function));
+            }
             routes.live.insert(name, (version, live));
         }
         routes.table.sort_by_cached_key(|(pattern, ..)| pattern.specificity());
@@ -77,12 +125,14 @@ impl Routes {
         self.table.iter().filter(|(_, owner, _)| owner == name).map(|(pattern, ..)| pattern.clone()).collect()
     }
 
-    /// The versions of the programs that are live.
-    pub(crate) fn versions(&self) -> impl Iterator<Item = String> {
-        self.live.values().filter_map(|(_, live)| match live {
-            Live::Ready(function) => Some(function.program.version.clone()),
-            Live::Damaged(_) => None,
-        })
+    /// Whether a function is started before anybody asks.
+    pub(crate) fn is_provisioned(&self, name: &FunctionName) -> bool {
+        matches!(self.live.get(name), Some((_, Live::Ready(function))) if function.min_ready > 0)
+    }
+
+    /// Whether a version is live.
+    pub(crate) fn has(&self, version: &str) -> bool {
+        self.versions.contains(version)
     }
 }
 
@@ -93,7 +143,7 @@ mod tests {
     fn found(routes: &Routes, host: &str, path: &str) -> String {
         match routes.find(host, path) {
             Found::Function(Live::Damaged(name)) => name.to_string(),
-            Found::Function(Live::Ready(_)) => "ready".to_owned(),
+            Found::Function(_) => "ready".to_owned(),
             Found::UnknownHost => "no host".to_owned(),
             Found::UnknownPath => "no path".to_owned(),
         }

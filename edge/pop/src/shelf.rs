@@ -1,11 +1,13 @@
 //! What a PoP keeps on disk: the last manifest it applied, and its bundles. Enough to serve after a restart without
 //! anybody's help. A damaged file is as good as none.
 
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use origin::bundle::{Bundle, Digest};
+use isolate::{CodeCache, SealKey};
+use origin::bundle::{Bundle, Digest, FunctionName};
 use origin::deployment::Manifest;
 use serde::{Deserialize, Serialize};
 
@@ -14,25 +16,39 @@ use crate::config::StartError;
 /// The file with the manifest: the digest of the rest in the first line, then [`Kept`].
 const MANIFEST: &str = "manifest.json";
 
+/// The folder of the bundles, each under its version.
+const BUNDLES: &str = "bundles";
+/// The folder of the code caches, each under its version.
+const CODE: &str = "code";
+/// The secret under which code caches are sealed. Who can write it can write machine code for this PoP: for its owner only.
+const KEY: &str = "code.key";
+
 /// What was live when it was written.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Kept {
     /// Whether it was all that its generation asked for, and not an older version in some place.
     pub(crate) whole: bool,
     pub(crate) manifest: Manifest,
+    /// The functions that are read at once, because they are started before anybody asks.
+    #[serde(default)]
+    pub(crate) provisioned: BTreeSet<FunctionName>,
 }
 
 /// The data folder of one PoP.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     folder: PathBuf,
+    key: SealKey,
 }
 
 impl Shelf {
     pub(crate) fn open(folder: &Path) -> Result<Self, StartError> {
-        let bundles = folder.join("bundles");
-        fs::create_dir_all(&bundles).map_err(|source| StartError::Data { path: bundles, source })?;
-        Ok(Self { folder: folder.to_owned() })
+        for path in [folder.join(BUNDLES), folder.join(CODE)] {
+            fs::create_dir_all(&path).map_err(|source| StartError::Data { path, source })?;
+        }
+        let path = folder.join(KEY);
+        let key = seal_key(&path).map_err(|source| StartError::Data { path, source })?;
+        Ok(Self { folder: folder.to_owned(), key })
     }
 
     /// What was live last; nothing when there is none, or when the file is not as it was written.
@@ -60,23 +76,65 @@ impl Shelf {
     }
 
     pub(crate) fn keep_bundle(&self, version: &Digest, bytes: &[u8]) -> std::io::Result<()> {
-        write(&self.folder.join("bundles"), &version.to_string(), bytes)
+        write(&self.folder.join(BUNDLES), &version.to_string(), bytes)
     }
 
-    /// Removes the bundles that no manifest needs any more, and what an interrupted write left.
+    /// The versions whose bundles are here; whether they are whole shows when they are read.
+    pub(crate) fn versions(&self) -> HashSet<Digest> {
+        let Ok(entries) = fs::read_dir(self.folder.join(BUNDLES)) else { return HashSet::new() };
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// The code cache of a version, when it is one that this PoP made and this engine can use.
+    pub(crate) fn code_cache(&self, version: &Digest) -> Option<CodeCache> {
+        let sealed = fs::read(self.folder.join(CODE).join(version.to_string())).ok()?;
+        CodeCache::open(&sealed, &self.key, &version.to_string())
+            .inspect_err(|why| tracing::warn!(%version, why = why.as_str(), "code cache not used"))
+            .ok()
+    }
+
+    pub(crate) fn keep_code_cache(&self, version: &Digest, cache: &CodeCache) -> std::io::Result<()> {
+        let version = version.to_string();
+        write(&self.folder.join(CODE), &version, &cache.seal(&self.key, &version))
+    }
+
+    /// Removes what no manifest needs any more, and what an interrupted write left.
     pub(crate) fn tidy(&self, needed: impl Fn(&Digest) -> bool) {
-        let Ok(entries) = fs::read_dir(self.folder.join("bundles")) else { return };
-        for entry in entries.flatten() {
-            let version = entry.file_name().to_str().and_then(|name| name.parse::<Digest>().ok());
-            if !version.is_some_and(|version| needed(&version)) {
-                let _ = fs::remove_file(entry.path());
+        for folder in [BUNDLES, CODE] {
+            let Ok(entries) = fs::read_dir(self.folder.join(folder)) else { continue };
+            for entry in entries.flatten() {
+                let version = entry.file_name().to_str().and_then(|name| name.parse::<Digest>().ok());
+                if !version.is_some_and(|version| needed(&version)) {
+                    let _ = fs::remove_file(entry.path());
+                }
             }
         }
     }
 
     fn path(&self, version: &Digest) -> PathBuf {
-        self.folder.join("bundles").join(version.to_string())
+        self.folder.join(BUNDLES).join(version.to_string())
     }
+}
+
+/// The key that is here, or a new one: code caches sealed with another are made anew.
+fn seal_key(path: &Path) -> std::io::Result<SealKey> {
+    if let Ok(bytes) = fs::read(path)
+        && let Ok(secret) = bytes.try_into()
+    {
+        return Ok(SealKey::new(&secret));
+    }
+    let secret: [u8; SealKey::BYTES] = rand::random();
+    let temporary = path.with_extension("new");
+    let _ = fs::remove_file(&temporary);
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&temporary)?;
+    file.write_all(&secret)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    Ok(SealKey::new(&secret))
 }
 
 /// Writes a file so that a crash leaves the old one or the new one.

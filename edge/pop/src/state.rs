@@ -1,8 +1,8 @@
 //! What all threads of one PoP share.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -10,12 +10,16 @@ use cache::Cache;
 use http::{HeaderValue, Uri};
 use ipnet::IpNet;
 use middleware::geo::{Database, Location};
+use tokio::sync::{Notify, mpsc};
 
 use crate::bindings::Limiters;
 use crate::config::{Config, StartError};
+use crate::function::Function;
 use crate::head::cdn_id;
 use crate::metrics::Metrics;
 use crate::routes::Routes;
+use crate::shelf::Shelf;
+use crate::worker::Provision;
 
 /// One PoP. Nothing in it belongs to a thread.
 pub(crate) struct State {
@@ -27,6 +31,11 @@ pub(crate) struct State {
     pub(crate) trust: Vec<IpNet>,
     pub(crate) allow_fetch: Vec<IpNet>,
     pub(crate) routes: ArcSwap<Routes>,
+    pub(crate) shelf: Arc<Shelf>,
+    /// Where each worker is told what to start ahead of its deploy.
+    workers: Mutex<Vec<mpsc::UnboundedSender<Provision>>>,
+    /// Tells the follower that something on disk is damaged.
+    pub(crate) mend: Notify,
     pub(crate) cache: Cache,
     /// The most that the cache may hold.
     pub(crate) cache_bytes: u64,
@@ -58,6 +67,9 @@ impl State {
             trust: config.trust.clone(),
             allow_fetch: config.allow_fetch.clone(),
             routes: ArcSwap::default(),
+            shelf: Arc::new(Shelf::open(&config.data)?),
+            workers: Mutex::default(),
+            mend: Notify::new(),
             cache,
             cache_bytes: config.cache_bytes,
             geo,
@@ -67,6 +79,23 @@ impl State {
             started: Instant::now(),
             started_at: unix_seconds(),
         }))
+    }
+
+    /// A worker begins: what it will be told to start.
+    pub(crate) fn enlist(&self) -> mpsc::UnboundedReceiver<Provision> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+
+    /// Has every worker start what it is to have ready of `functions`. Ends when all have, those that failed included.
+    pub(crate) async fn provision(&self, functions: Vec<Arc<Function>>) {
+        let (done, mut all_done) = mpsc::channel(1);
+        let provision = Provision { functions, done };
+        let tell = |worker: &mpsc::UnboundedSender<_>| worker.send(provision.clone()).is_ok();
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).retain(tell);
+        drop(provision);
+        let _ = all_done.recv().await;
     }
 
     /// Milliseconds since this PoP started: the clock of its rate limiters.

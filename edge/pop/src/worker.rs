@@ -1,6 +1,5 @@
 //! One thread that answers requests: its listener, its connections, its isolates.
 
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,7 +13,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use isolate::{Platform, Watchdog};
 use origin::patient::Patient;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::counted::Counted;
 use crate::function::Function;
@@ -37,8 +36,15 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(330);
 const HTTP2_STREAMS: u32 = 256;
 /// Time for requests in flight to end once the PoP is being stopped.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
-/// How often isolates of versions that are not live any more are given up, and those that are there counted.
-const RETIRE_EVERY: Duration = Duration::from_secs(1);
+/// How often isolates of versions that are not live any more are given up, and the others looked after.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+
+/// Functions to be started before they are live. Who asked waits until the last worker has dropped `done`.
+#[derive(Clone)]
+pub(crate) struct Provision {
+    pub(crate) functions: Vec<Arc<Function>>,
+    pub(crate) done: mpsc::Sender<()>,
+}
 
 /// What a thread has of its own.
 pub(crate) struct Worker {
@@ -65,9 +71,11 @@ impl Worker {
 
     /// Counts the isolates that there are now.
     pub(crate) fn count_isolates(&self) {
-        let (residents, ready) = self.isolates.counts();
-        self.counts().residents.store(residents as u64, Ordering::Relaxed);
-        self.counts().ready.store(ready as u64, Ordering::Relaxed);
+        let now = self.isolates.counts();
+        self.counts().residents.store(now.residents as u64, Ordering::Relaxed);
+        self.counts().ready.store(now.ready as u64, Ordering::Relaxed);
+        self.counts().isolate_bytes.store(now.memory, Ordering::Relaxed);
+        self.counts().evicted.store(now.evicted, Ordering::Relaxed);
     }
 }
 
@@ -77,14 +85,18 @@ pub(crate) async fn work(
     index: usize,
     platform: Platform,
     watchdog: Watchdog,
+    config: isolate::Config,
     listener: std::net::TcpListener,
     mut stopping: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let isolates = isolate::Worker::new(platform, &watchdog, isolate::Config::default());
+    let isolates = isolate::Worker::new(platform, &watchdog, config);
+    let provisions = state.enlist();
     let worker = Rc::new(Worker { upstream: Upstream::new(Arc::clone(&state)), state, index, isolates });
+    // Before the first client.
+    worker.provision(&worker.state.routes.load().provisioned).await;
     worker.count_isolates();
-    isolate::spawn_local(retire(Rc::clone(&worker)));
+    isolate::spawn_local(tidy(Rc::clone(&worker), provisions));
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let accept = async || {
@@ -187,12 +199,30 @@ fn http2() -> hyper::server::conn::http2::Builder<Local> {
     builder
 }
 
-async fn retire(worker: Rc<Worker>) {
+impl Worker {
+    /// Starts the functions that this worker has to have started, and has not.
+    async fn provision(&self, functions: &[Arc<Function>]) {
+        for function in functions.iter().filter(|function| self.index < function.min_ready as usize) {
+            if let Err(fault) = self.isolates.warm(&**function).await {
+                tracing::warn!(pop = %self.state.name, function = %function.label, code = fault.code(), "not kept ready: {fault}");
+            }
+        }
+    }
+}
+
+async fn tidy(worker: Rc<Worker>, mut provisions: mpsc::UnboundedReceiver<Provision>) {
     loop {
-        tokio::time::sleep(RETIRE_EVERY).await;
+        if let Ok(Some(Provision { functions, done })) = tokio::time::timeout(TIDY_EVERY, provisions.recv()).await {
+            worker.provision(&functions).await;
+            drop(done);
+            continue;
+        }
         // Each time anew: a request that was routed before a change may start the old version after it.
-        let live: HashSet<_> = worker.state.routes.load().versions().collect();
-        worker.isolates.retain(|version| live.contains(version));
+        let routes = worker.state.routes.load_full();
+        worker.isolates.retain(|version| routes.has(version));
+        // One that broke a limit is gone, and started again.
+        worker.provision(&routes.provisioned).await;
+        worker.isolates.tidy().await;
         worker.count_isolates();
     }
 }

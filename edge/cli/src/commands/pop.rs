@@ -64,6 +64,12 @@ pub(crate) struct Pop {
     /// Functions that have metrics of their own: those that are asked for first; the others share the label "other"
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = labels)]
     metrics_functions: usize,
+    /// Memory for the isolates of functions; those idle longest go first
+    #[arg(long, default_value = "1GiB", value_parser = units::bytes)]
+    isolates: u64,
+    /// Isolates that each worker holds ready for functions that have none yet; 0 for none
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    ready: u16,
     /// End when standard input ends, as a child of a supervisor does
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -121,6 +127,8 @@ impl Pop {
             cache_bytes: self.cache,
             admin: admin.transpose()?,
             metrics_functions: self.metrics_functions,
+            isolate_bytes: self.isolates,
+            ready: usize::from(self.ready),
         };
         Ok(pop::run(config, signals::shutdown(input), |_| {})?)
     }

@@ -249,6 +249,7 @@ fn config(findings: &mut Findings<'_>, fields: &mut Fields<'_>, folder: &Folder)
         }),
         cohorts: bindings::each(findings, &mut names, fields.get("cohorts"), bindings::cohorts),
         on_failure: fields.get("on_failure").map(|field| on_failure(findings, &field)).unwrap_or_default(),
+        min_ready: fields.get("min_ready").and_then(|field| min_ready(findings, &field)).unwrap_or_default(),
     }
 }
 
@@ -351,6 +352,13 @@ fn route(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<RoutePattern>
             None
         }
     }
+}
+
+/// As many workers as a PoP can have.
+const MOST_READY: u64 = 512;
+
+fn min_ready(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<u32> {
+    findings.integer(field, 0..=MOST_READY).and_then(|number| u32::try_from(number).ok())
 }
 
 fn on_failure(findings: &mut Findings<'_>, field: &Field<'_>) -> OnFailure {

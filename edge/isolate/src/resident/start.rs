@@ -3,7 +3,7 @@
 use std::future::Future as _;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deno_core::error::{CoreError, CoreErrorKind};
 use deno_core::{JsRuntime, PollEventLoopOptions, v8};
@@ -12,9 +12,11 @@ use super::Resident;
 use crate::fault::Fault;
 use crate::limits::Limit;
 use crate::program::{Program, readable, specifier};
+use crate::worker::Start;
 
 impl Resident {
-    pub(super) async fn start(&self) -> Result<(), Fault> {
+    pub(super) async fn start(&self) -> Result<Start, Fault> {
+        let began = Instant::now();
         let main = specifier(&self.program.main).map_err(Fault::Boot)?;
         let budget = self.program.limits.time(Limit::Startup);
         let mut spent = Duration::ZERO;
@@ -29,6 +31,7 @@ impl Resident {
         });
         spent += used;
         let id = self.or_condemned(loaded)?;
+        let compile = began.elapsed();
         let (mut evaluation, used) = self.segment(Limit::Startup, budget.saturating_sub(spent), |runtime| {
             Box::pin(runtime.mod_evaluate(id)) as Pin<Box<dyn Future<Output = Result<(), CoreError>>>>
         });
@@ -58,7 +61,9 @@ impl Resident {
         self.or_condemned(evaluated)?;
         let (connected, _) =
             self.segment(Limit::Startup, budget.saturating_sub(spent), |runtime| self.connect(runtime, id));
-        self.or_condemned(connected)
+        self.or_condemned(connected)?;
+        let code_cache = self.blank.borrow().loader.started();
+        Ok(Start { compile, evaluate: began.elapsed() - compile, code_cache, ..Start::default() })
     }
 
     fn or_condemned<T>(&self, result: Result<T, String>) -> Result<T, Fault> {

@@ -216,6 +216,7 @@ fn what_a_request_left_behind_finds_nothing_in_the_next() {
                 modules,
                 bindings,
                 limits: Limits::with([("wait_until_ms", 1)]).unwrap(),
+                provisioned: false,
             })
         };
         assert_eq!(ask(&worker, &program, with("first")).await.unwrap().body.unwrap(), "kept");

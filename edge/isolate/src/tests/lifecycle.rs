@@ -100,7 +100,7 @@ fn the_isolates_idle_longest_make_room() {
         for i in 0..25 {
             assert_eq!(text(&worker, &format!("return new Response('{i}')")).await, i.to_string());
         }
-        assert!(worker.counts().0 <= 11, "{:?}", worker.counts());
+        assert!(worker.counts().residents <= 11, "{:?}", worker.counts());
     });
 }
 

@@ -10,6 +10,7 @@ use crate::fault::Fault;
 
 fn state(most: usize) -> std::sync::Arc<State> {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let folder = tempfile::tempdir().unwrap();
     State::new(&Config {
         name: "lhr".to_owned(),
         city: None,
@@ -17,12 +18,14 @@ fn state(most: usize) -> std::sync::Arc<State> {
         origin: "http://127.0.0.1:1".parse().unwrap(),
         control: "http://127.0.0.1:1".parse().unwrap(),
         token: "t".to_owned(),
-        data: "unused".into(),
+        data: folder.path().to_owned(),
         geo: None,
         trust: Vec::new(),
         allow_fetch: Vec::new(),
         workers: 2,
         cache_bytes: 1 << 20,
+        isolate_bytes: 1 << 20,
+        ready: 0,
         admin: None,
         metrics_functions: most,
     })
