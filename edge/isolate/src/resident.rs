@@ -55,6 +55,7 @@ pub(crate) struct Resident {
     boot: v8::Global<v8::Function>,
     dispatch: v8::Global<v8::Function>,
     release: v8::Global<v8::Function>,
+    context: v8::Global<v8::Context>,
     handle: v8::IsolateHandle,
     state: Rc<RefCell<OpState>>,
     slot: Arc<Slot>,
@@ -87,19 +88,20 @@ impl Resident {
         let limit = usize::try_from(program.limits.get(Limit::Buffers)).unwrap_or(usize::MAX);
         blank.isolate.buffers.limit.store(limit, Ordering::Relaxed);
         let external = Arc::new(External::default());
-        let (handle, state) = blank.isolate.with(|runtime| {
+        let (handle, state, context) = blank.isolate.with(|runtime| {
             let isolate = runtime.v8_isolate();
             // What the runtime itself holds outside the heap is not the function's.
             let own = external_memory(isolate);
             external.limit.store(limit.saturating_add(own), Ordering::Relaxed);
             isolate.set_slot(Arc::clone(&external));
-            (isolate.thread_safe_handle(), runtime.op_state())
+            (isolate.thread_safe_handle(), runtime.op_state(), runtime.main_context())
         });
         state.borrow_mut().borrow_mut::<Held>().buffers = Arc::clone(&blank.isolate.buffers);
         let resident = Rc::new(Self {
             boot: blank.boot.clone(),
             dispatch: blank.dispatch.clone(),
             release: blank.release.clone(),
+            context,
             external,
             segments: Cell::new(0),
             handle,
@@ -276,7 +278,10 @@ impl Resident {
     }
 
     fn dispatch(&self, runtime: &mut JsRuntime, id: u32, method: u32, body: u32) {
-        deno_core::scope!(scope, runtime);
+        // What `deno_core::scope!` does, without a handle of its own to the context.
+        v8::scope!(let scope, runtime.v8_isolate());
+        let context = v8::Local::new(scope, &self.context);
+        let scope = &mut v8::ContextScope::new(scope, context);
         v8::tc_scope!(let scope, scope);
         let dispatch = v8::Local::new(scope, &self.dispatch);
         let this = v8::undefined(scope).into();

@@ -75,7 +75,8 @@ async fn answer(
     let answered = if function.has_handler {
         run(worker, capabilities, head, body, record).await
     } else {
-        from_origin(&capabilities, head, body).await
+        // Boxed, here and below: the way through the cache is long, and every request would carry the room for it.
+        Box::pin(from_origin(&capabilities, head, body)).await
     };
     match over {
         // Whatever came of it, that was the cause.
@@ -181,7 +182,7 @@ async fn run(
     tracing::error!(target: "function", pop = %worker.state.name, function = %label, %request_id, code = fault.code(), "{fault}");
     match head {
         Some(head) if repeatable && (pass_through || function.on_failure == OnFailure::Origin) => {
-            from_origin(&capabilities, head, empty()).await
+            Box::pin(from_origin(&capabilities, head, empty())).await
         }
         _ => Err(fault.into()),
     }

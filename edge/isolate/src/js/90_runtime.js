@@ -3,7 +3,8 @@
 
 (function () {
 "use strict";
-const { core } = __bootstrap;
+const { core, primordials } = __bootstrap;
+const { ObjectGetPrototypeOf, PromisePrototype } = primordials;
 const {
   op_respond, op_respond_text, op_fail, op_wait_until, op_pass_through, op_log, op_call, op_call_async,
 } = core.ops;
@@ -197,7 +198,9 @@ function dispatch(id, method, body) {
   setAsyncContext(id);
   try {
     const answer = handler.fetch(incoming(id, method, body), env, new ExecutionContext(MAKER, id));
-    if (isResponse(answer)) {
+    // Most handlers are async, and V8 is slow to find that a promise is no Response.
+    const isPromise = typeof answer === "object" && answer !== null && ObjectGetPrototypeOf(answer) === PromisePrototype;
+    if (!isPromise && isResponse(answer)) {
       respond(id, answer);
     } else {
       Promise.resolve(answer).then(
