@@ -56,13 +56,13 @@ struct Options {
     #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u32).range(20..=1000))]
     functions: u32,
     /// Functions that are deployed and given up in density
-    #[arg(long, default_value = "10000", value_parser = clap::value_parser!(u32).range(100..=20_000))]
+    #[arg(long, default_value = "10000", value_parser = clap::value_parser!(u32).range(3000..=10_000))]
     many: u32,
     /// Boots of churn
     #[arg(long, default_value = "100000", value_parser = clap::value_parser!(u32).range(2000..=10_000_000))]
     boots: u32,
     /// Time until functions count as idle in density, in seconds
-    #[arg(long, default_value = "15", value_parser = seconds)]
+    #[arg(long, default_value = "10", value_parser = seconds)]
     settle: f64,
     /// MiB of the bodies of streaming
     #[arg(long, default_value = "1024", value_parser = clap::value_parser!(u64).range(512..=4096))]

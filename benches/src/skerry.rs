@@ -17,7 +17,7 @@ use crate::{Bench, Failure, sources};
 const HEALTH: &str = "/.skerry/health";
 
 /// How long a PoP may take to get and try what is deployed.
-const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How often a PoP is asked whether it serves.
 const READY_EVERY: Duration = Duration::from_millis(20);
@@ -193,7 +193,7 @@ impl<'a> Origin<'a> {
     /// Waits until a PoP reports the live manifest, which it does once it serves it and has it on disk.
     ///
     /// # Errors
-    /// When it does not within a minute, or cannot start a function.
+    /// When it does not within ten minutes, or cannot start a function.
     pub(crate) async fn arrived(&self, name: &str) -> Result<(), Failure> {
         let (began, generation) = (Instant::now(), self.control.manifest().await?.generation);
         loop {

@@ -11,7 +11,7 @@ const ABOUT: &str =
     "resident memory of one process that starts a function for every request, and gives up another for it";
 
 /// Functions that take turns: more than the process may keep.
-const FUNCTIONS: u32 = 1000;
+const FUNCTIONS: u32 = 400;
 
 /// The first look at the memory comes after so many boots, the others at every tenth of the whole.
 const FIRST: u32 = 1000;

@@ -73,9 +73,10 @@ pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
     report.method(format!(
         "{QUIET_RATE} requests a second to the quiet one at random as independent clients come (Poisson), an open loop \
          over {CONNECTIONS} connections; latency from the moment for which a request was scheduled, so that what waits \
-         behind a stall counts; {seconds} s without, then {seconds} s with {BREAKER_RATE} requests a second to the \
+         behind a stall counts; {} s without, then {seconds} s with {BREAKER_RATE} requests a second to the \
          breaker, whose limits are the defaults; {rounds} rounds, each with a new process of one worker: median \
-         (least..greatest)"
+         (least..greatest)",
+        seconds / 2.0
     ));
     for Row { name, answers, .. } in &rows {
         let answers: Vec<String> = answers.iter().map(|(answer, count)| format!("{count} × {answer}")).collect();
@@ -90,7 +91,7 @@ pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
 async fn measure(bench: &Bench, server: &Server, breaker: &str, round: u64, row: &mut Row) -> Result<(), Failure> {
     let time = bench.options.seconds;
     load::touch(server, std::iter::repeat_n(QUIET, WARM_UP), Pace::Together(CONNECTIONS)).await?;
-    let quiet = quiet(server, time, 2 * round).await?;
+    let quiet = quiet(server, time / 2.0, 2 * round).await?;
     tokio::time::sleep(SETTLE).await;
     server.reset_peak()?;
     let knocks = (time * BREAKER_RATE).ceil() as u32;
