@@ -173,6 +173,23 @@ impl<'a> Origin<'a> {
         self.pop(&Pop { place: Place::Anywhere, ..Pop::named(name) }).await.map(drop)
     }
 
+    /// As [`Self::fill`], and then removes the code caches that were made: a PoP of that name compiles from source. `false`
+    /// when none were made, as by older releases.
+    ///
+    /// # Errors
+    /// As [`Self::pop`], or when they cannot be removed.
+    pub(crate) async fn fill_without_code_caches(&self, name: &str) -> Result<bool, Failure> {
+        self.fill(name).await?;
+        let folder = self.folder.join(name).join("code");
+        let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(false) };
+        let mut removed = false;
+        for entry in entries {
+            std::fs::remove_file(entry?.path())?;
+            removed = true;
+        }
+        Ok(removed)
+    }
+
     /// Starts a PoP and does not wait.
     ///
     /// # Errors

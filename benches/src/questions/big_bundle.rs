@@ -31,9 +31,6 @@ const COPIES: u32 = 16;
 /// Time between an answer and the next first request: no start waits for another.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The option that leaves the code cache out.
-const NO_CODE_CACHE: &str = "--no-code-cache";
-
 /// What is bundled: the packages of `benches/package.json`, each at work already at the top level.
 const ENTRY: &str = include_str!("big_bundle/entry.js");
 
@@ -88,9 +85,9 @@ pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
     origin.fill("pop").await?;
 
     let mut pops = vec![(Row::new("skerry", &source), Pop::named("pop"))];
-    match bench.skerry.takes(NO_CODE_CACHE) {
-        true => pops.push((Row::new("skerry, no code cache", &source), Pop::named("pop").with(&[NO_CODE_CACHE]))),
-        false => report.note(format!("no code cache: not measured, this skerry has no option {NO_CODE_CACHE}")),
+    match origin.fill_without_code_caches("uncached").await? {
+        true => pops.push((Row::new("skerry, no code cache", &source), Pop::named("uncached"))),
+        false => report.note("no code cache: this skerry makes none, so its row is without"),
     }
     let (mut loader, mut workers) = (Row::new("workerd loader", &source), Row::new("Deno Workers", &source));
     for _ in 0..bench.options.rounds {

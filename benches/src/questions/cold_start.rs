@@ -35,6 +35,9 @@ const DENO_FUNCTIONS: usize = 100;
 /// Requests to one function before anything is measured: the server's own code is warm then, as in any that serves.
 const WARM_UP: usize = 500;
 
+/// The PoP without code caches.
+const UNCACHED: &str = "uncached";
+
 const COLUMNS: [Column; 9] = [
     Column::new("functions", "functions", 0),
     Column::range("p50 µs", "p50_micros", 0),
@@ -178,7 +181,8 @@ pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
     origin.deploy_many(functions).await?;
     origin.fill("pop").await?;
 
-    let mut rows = skerry(bench, &mut report);
+    let cached = origin.fill_without_code_caches(UNCACHED).await?;
+    let mut rows = skerry(bench, &mut report, cached);
     if let Some(workerd) = &workerd {
         let platform = Platform::Workerd(workerd);
         rows.extend(
@@ -202,19 +206,22 @@ pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
 }
 
 /// The rows of this platform: as configured by default, and without what makes a start fast.
-fn skerry<'a>(bench: &Bench, report: &mut Report) -> Vec<Row<'a>> {
-    let pop = Pop::named("pop");
-    let default = Platform::Skerry(pop.clone());
+fn skerry<'a>(bench: &Bench, report: &mut Report, cached: bool) -> Vec<Row<'a>> {
+    let default = Platform::Skerry(Pop::named("pop"));
     let mut rows = vec![Row::new("skerry", &default, Manner::Calm)];
-    let without = [("pool empty", &["--ready", "0"][..]), ("no code cache", &["--no-code-cache"])];
-    for (name, option) in without {
-        match bench.skerry.takes(option[0]) {
-            true => {
-                let platform = Platform::Skerry(pop.clone().with(option));
-                rows.push(Row::new(&format!("skerry, {name}"), &platform, Manner::Calm));
-            }
-            false => report.note(format!("{name}: not measured, this skerry has no option {}", option[0])),
+    match bench.skerry.takes("--ready") {
+        true => {
+            let platform = Platform::Skerry(Pop::named("pop").with(&["--ready", "0"]));
+            rows.push(Row::new("skerry, pool empty", &platform, Manner::Calm));
         }
+        false => report.note("pool empty: not measured, this skerry has no option --ready"),
+    }
+    match cached {
+        true => {
+            let platform = Platform::Skerry(Pop::named(UNCACHED));
+            rows.push(Row::new("skerry, no code cache", &platform, Manner::Calm));
+        }
+        false => report.note("no code cache: this skerry makes none, so all its rows are without"),
     }
     rows.extend([Manner::Storm, Manner::Closed].map(|manner| Row::new("skerry", &default, manner)));
     rows
