@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::Error;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -117,7 +118,8 @@ pub(crate) async fn touch<P: AsRef<str>>(
     };
     let pause = if let Pace::Apart(pause) = pace { pause } else { Duration::ZERO };
     let time = whole + pause * u32::try_from(paths.len())?;
-    let requests: Vec<_> = paths.iter().map(|path| get(server.address, path.as_ref())).zip(times).collect();
+    let request = |path: P| (get(server.address, path.as_ref()), path.as_ref().to_owned());
+    let requests: Vec<_> = paths.into_iter().map(request).zip(times).collect();
     let queue = Rc::new(RefCell::new(requests.into_iter()));
     let touched = Rc::new(RefCell::new(Touched::default()));
     let opened = open(server.address, connections).await?;
@@ -126,7 +128,7 @@ pub(crate) async fn touch<P: AsRef<str>>(
         let (queue, touched) = (Rc::clone(&queue), Rc::clone(&touched));
         async move {
             loop {
-                let Some((request, due)) = queue.borrow_mut().next() else { return Ok(()) };
+                let Some(((request, path), due)) = queue.borrow_mut().next() else { return Ok(()) };
                 if !pause.is_zero() {
                     tokio::time::sleep(pause).await;
                 }
@@ -136,7 +138,8 @@ pub(crate) async fn touch<P: AsRef<str>>(
                 }
                 let (sent, mut timing) = (Instant::now(), String::new());
                 let took = connection.exchange(&request, |fields| timing = field(fields, "server-timing").to_owned());
-                let Took { first_byte, .. } = took.await?;
+                let named = |error: Error| Error::new(error.kind(), format!("{path}: {error}"));
+                let Took { first_byte, .. } = took.await.map_err(named)?;
                 let mut touched = touched.borrow_mut();
                 touched.first_byte.add(first_byte);
                 touched.phases.add(&timing);

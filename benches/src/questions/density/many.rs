@@ -44,7 +44,8 @@ const COLUMNS: [Column; 9] = [
 pub(super) async fn measure(bench: &Bench, report: &mut Report) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for functions in [bench.options.many / FEW, bench.options.many] {
-        rows.push((functions, visit(bench, functions).await?));
+        let visited = visit(bench, functions).await;
+        rows.push((functions, visited.map_err(|failure| format!("with {functions} functions: {failure}"))?));
     }
     let [(few, first), (many, last)] = &rows[..] else { return Err("there are two rows".into()) };
     let evicted = (last[0] - first[0]) * 1024.0 / f64::from(many - few);
