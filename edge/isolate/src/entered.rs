@@ -76,9 +76,10 @@ impl Drop for Isolate {
     }
 }
 
-/// Asks the allocator to give what is free back to the system. (What V8's heaps have left, V8 gives back by itself, 8 to
-/// 16 seconds after.)
-pub(crate) fn give_back() {
+/// Gives memory that isolates have left back to the system: the pages that V8 pools among all isolates, which it lets go
+/// when one of them is told that memory is short, and what the allocator holds.
+pub(crate) fn give_back(any: &mut Isolate) {
+    any.with(|runtime| runtime.v8_isolate().memory_pressure_notification(v8::MemoryPressureLevel::Critical));
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `malloc_trim` may be called at any time, by any thread.
     unsafe {

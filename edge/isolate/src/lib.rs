@@ -14,6 +14,7 @@ mod extension;
 mod fault;
 mod invocation;
 pub mod limits;
+mod nowhere;
 mod ops_body;
 mod ops_coding;
 mod ops_web;

@@ -39,6 +39,14 @@ impl Pool {
         self.ready.borrow_mut().push(blank);
     }
 
+    /// Does something with a blank isolate: one that is ready, or one made for it.
+    pub(crate) fn with_any(&self, body: impl FnOnce(&mut Blank)) {
+        match self.ready.borrow_mut().last_mut() {
+            Some(blank) => body(blank),
+            None => body(&mut Blank::new()),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.ready.borrow().len()
     }

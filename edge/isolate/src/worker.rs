@@ -47,7 +47,7 @@ pub fn most_residents(workers: usize) -> usize {
 }
 
 /// Mappings of one idle isolate, measured.
-const MAPPINGS: usize = 24;
+const MAPPINGS: usize = 12;
 /// An isolate that has been idle for so long gives back what its heap does not need.
 const TRIM_AFTER: Duration = Duration::from_secs(5);
 /// What is left when room is made, in parts of the bound.
@@ -116,6 +116,8 @@ struct Inner {
     evicted: Cell<u64>,
     /// Bytes that the residents take, as far as known.
     memory: Cell<u64>,
+    /// Isolates that were given up and are still to be dropped.
+    buried: Cell<usize>,
     /// Bytes of the isolates that have gone since memory was last given back.
     gone: Cell<u64>,
 }
@@ -124,22 +126,25 @@ struct Inner {
 type Entry = Rc<OnceCell<Rc<Resident>>>;
 
 impl Worker {
-    /// A worker on the calling thread, with its pool filled. Isolates live inside the current tokio runtime.
+    /// A worker on the calling thread, with one isolate ready and the others soon after. Isolates live inside the current
+    /// tokio runtime.
     pub fn new(_platform: Platform, watchdog: &Watchdog, config: Config) -> Self {
         let pool = Pool::new(config.ready);
-        while pool.len() < pool.wanted() {
+        if pool.wanted() > 0 {
             pool.put(Blank::new());
         }
-        let residents = RefCell::default();
-        Self(Rc::new(Inner {
+        let worker = Self(Rc::new(Inner {
             config,
             slot: watchdog.register(),
             pool,
-            residents,
+            residents: RefCell::default(),
             evicted: Cell::new(0),
             memory: Cell::new(0),
+            buried: Cell::new(0),
             gone: Cell::new(0),
-        }))
+        }));
+        worker.refill();
+        worker
     }
 
     /// Answers `request` with the program of `source`: in its isolate on this thread if there is one, else in one
@@ -216,9 +221,9 @@ impl Worker {
         self.trim_idle(TRIM_AFTER).await;
         self.make_room();
         drop(self.0.pool.shrink());
-        if self.0.gone.get() >= GIVE_BACK {
+        if self.0.gone.get() >= GIVE_BACK && self.0.buried.get() == 0 {
             self.0.gone.set(0);
-            give_back();
+            self.0.pool.with_any(|blank| give_back(&mut blank.isolate));
         }
     }
 
@@ -334,9 +339,12 @@ impl Worker {
         let bytes = gone.iter().filter_map(|entry| entry.get()).map(|resident| resident.footprint()).sum();
         self.0.memory.set(self.0.memory.get().saturating_sub(bytes));
         self.0.gone.set(self.0.gone.get() + bytes);
+        self.0.buried.set(self.0.buried.get() + gone.len());
+        let worker = self.clone();
         deno_core::unsync::spawn(async move {
             for entry in gone {
                 drop(entry);
+                worker.0.buried.set(worker.0.buried.get() - 1);
                 tokio::task::yield_now().await;
             }
         });

@@ -68,7 +68,7 @@ pub(crate) struct Pop {
     #[arg(long, default_value = "1GiB", value_parser = units::bytes)]
     isolates: u64,
     /// Isolates that each worker holds ready for functions that have none yet; 0 for none
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(0..=1000))]
     ready: u16,
     /// End when standard input ends, as a child of a supervisor does
     #[arg(long, hide = true)]

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deno_core::v8;
-use futures::FutureExt as _;
-use futures::future::LocalBoxFuture;
 use http_body_util::BodyExt as _;
 
 use super::Resident;
 use crate::code_cache::CodeCache;
-use crate::invocation::{Body, Capabilities};
+use crate::nowhere::{Nowhere, empty};
 use crate::program::specifier;
 
 /// A call that takes longer is given up: it has compiled what it has.
@@ -53,44 +51,4 @@ impl Resident {
             Some(Arc::from(&**cache))
         })
     }
-}
-
-/// What a function finds around it while it is only compiled: answers of the right shape, and nothing behind them.
-struct Nowhere;
-
-impl Capabilities for Nowhere {
-    fn url(&self, head: &http::request::Parts) -> String {
-        format!("http://localhost{}", head.uri)
-    }
-
-    fn complete(&self, _headers: &mut http::HeaderMap) {}
-
-    fn cf(&self) -> String {
-        "{}".to_owned()
-    }
-
-    fn fetch(
-        self: Rc<Self>,
-        _request: http::Request<Body>,
-        _cf: String,
-    ) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>> {
-        std::future::ready(Ok(http::Response::new(empty()))).boxed_local()
-    }
-
-    fn call(&self, _binding: &str, _method: &str, _argument: &str) -> Result<String, String> {
-        Ok(ANSWER.to_owned())
-    }
-
-    fn call_async(&self, _: String, _: String, _: String) -> LocalBoxFuture<'static, Result<String, String>> {
-        std::future::ready(Ok(ANSWER.to_owned())).boxed_local()
-    }
-
-    fn log(&self, _level: u8, _text: &str) {}
-}
-
-/// The fields of every binding's answer at once.
-const ANSWER: &str = r#"{"success":true,"limit":1,"remaining":1,"reset":0,"retryAfter":0,"headers":{},"ok":true,"subject":"","claims":{},"cohort":"","isNew":false,"setCookie":null}"#;
-
-fn empty() -> Body {
-    Box::pin(http_body_util::Empty::new().map_err(|never| match never {}))
 }

@@ -6,7 +6,7 @@ use super::Resident;
 use crate::entered::external_memory;
 
 /// What an isolate takes beside V8's heap and buffers: V8's own structures, deno_core's, ours. Measured.
-const BESIDE: u64 = 400 << 10;
+const BESIDE: u64 = 800 << 10;
 
 impl Resident {
     /// Bytes it took when last measured.
