@@ -84,6 +84,7 @@ fn main() {
     ] {
         println!("cargo:rerun-if-changed={watched}");
     }
+    deno_core::v8::V8::set_flags_from_string(&format!("--rehash-snapshot --hash-seed={}", hash_seed()));
     let made = deno_core::snapshot::create_snapshot(
         deno_core::snapshot::CreateSnapshotOptions {
             cargo_manifest_dir: env!("CARGO_MANIFEST_DIR"),
@@ -104,5 +105,19 @@ fn main() {
     for (name, bytes) in [("snapshot.bin", &*made.output), ("snapshot.id", id.as_bytes())] {
         let out = folder.join(name);
         std::fs::write(&out, bytes).unwrap_or_else(|error| panic!("{}: {error}", out.display()));
+    }
+}
+
+/// What V8's hashes of names begin from in this build's snapshot: a secret of the build, or the number in
+/// `SKERRY_HASH_SEED` for one that has to come out the same again.
+///
+/// Otherwise it would be the one of the snapshot that comes with V8 and that this one is made from. Who knows the seed can send names that collide in any object that
+/// holds them, and then each look at it takes as long as it is large. V8 can also choose a seed per process and hash this
+/// snapshot anew for each isolate, but that costs half a millisecond of each start.
+fn hash_seed() -> u64 {
+    println!("cargo:rerun-if-env-changed=SKERRY_HASH_SEED");
+    match std::env::var("SKERRY_HASH_SEED") {
+        Ok(seed) => seed.parse().unwrap_or_else(|error| panic!("SKERRY_HASH_SEED is a number: {error}")),
+        Err(_) => std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), "seed").max(1),
     }
 }

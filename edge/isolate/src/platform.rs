@@ -24,6 +24,9 @@ impl Platform {
             "--single-threaded-gc --no-memory-reducer --wasm-max-mem-pages=1024 \
              --enable-sharedarraybuffer-per-context --no-turboshaft-loop-unrolling",
         );
+        // A WebAssembly module is validated in one native call that nothing interrupts; this bounds it. It is as much as a
+        // bundle can hold.
+        v8::V8::set_flags_from_string("--wasm-max-module-size=8388608");
         JsRuntime::init_platform(None);
         Self(())
     }

@@ -23,6 +23,7 @@ mod escapes;
 mod guards;
 mod lifecycle;
 mod limits;
+mod seed;
 mod walls;
 
 type Job = Box<dyn FnOnce(Platform) + Send>;

@@ -205,6 +205,9 @@ function refuseSharedMemory() {
     ObjectDefineProperty(prototype, name, { __proto__: null, value: method });
   }
   ObjectDefineProperty(WebAssembly, "Memory", { __proto__: null, value: Memory });
+  // They end the process: the op that would feed them is not there. (Workers has neither.)
+  delete WebAssembly.compileStreaming;
+  delete WebAssembly.instantiateStreaming;
 }
 
 return { bareOps, queueMicrotask: primordials.queueMicrotask, refuseSharedMemory };

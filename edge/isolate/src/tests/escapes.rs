@@ -189,13 +189,13 @@ fn what_a_request_left_behind_finds_nothing_in_the_next() {
         let program = handler(
             "if (globalThis.kept === undefined) {
                globalThis.kept = { request, ctx, lazy: request.headers };
-               setTimeout(() => { globalThis.late = true }, 15);
+               setTimeout(() => { globalThis.late = true }, 200);
                ctx.waitUntil(new Promise(() => {}));
                return new Response('kept');
              }
              const { kept } = globalThis; const out = [];
              const attempt = async (what) => { try { out.push(await what()) } catch (e) { out.push(e.name) } };
-             await scheduler.wait(20);
+             await scheduler.wait(300);
              await attempt(() => kept.request.text()); await attempt(() => kept.request.url); await attempt(() => kept.lazy.get('x-secret')); await attempt(() => kept.request.cf);
              await attempt(() => { kept.ctx.passThroughOnException(); return 'nothing' });
              await attempt(() => { kept.ctx.waitUntil(Promise.resolve()); return 'nothing' });

@@ -150,3 +150,40 @@ fn the_clock_is_no_finer_than_a_millisecond() {
         assert_eq!(text(&worker, body).await, "true,true,true,true");
     });
 }
+
+#[test]
+fn a_wasm_module_is_bounded_and_cannot_be_had_from_elsewhere() {
+    with_worker(|worker| async move {
+        // A module with one custom section of so many bytes.
+        let module = |bytes: u32| {
+            format!(
+                "const bytes = new Uint8Array({bytes} + 14); bytes.set([0, 97, 115, 109, 1, 0, 0, 0, 0]); let n = {bytes}; for (let i = 9; i < 13; i++, n >>= 7) bytes[i] = n & 127 | 128; bytes[13] = n;"
+            )
+        };
+        for (size, expected) in [(1000, "compiled"), (9 << 20, "CompileError")] {
+            for compile in [
+                "new WebAssembly.Module(bytes)",
+                "await WebAssembly.compile(bytes)",
+                "await WebAssembly.instantiate(bytes)",
+            ] {
+                let body = format!(
+                    "{} try {{ {compile}; return new Response('compiled') }} catch (e) {{ return new Response(e.name) }}",
+                    module(size)
+                );
+                let program = handler_with(&body, &[("cpu_ms", 20_000)]);
+                let answer = ask(&worker, &program, request("GET", "/", "")).await.unwrap();
+                assert_eq!(answer.body.unwrap(), expected, "{compile} of {size} bytes");
+            }
+        }
+        for attempt in [
+            "WebAssembly.compileStreaming(fetch('http://o/'))",
+            "WebAssembly.instantiateStreaming(fetch('http://o/'))",
+            "import('./x.wasm')",
+        ] {
+            let body = format!(
+                "try {{ await {attempt} }} catch (e) {{ return new Response(e.name) }} return new Response('ran')"
+            );
+            assert_eq!(text(&worker, &body).await, "TypeError", "{attempt}");
+        }
+    });
+}

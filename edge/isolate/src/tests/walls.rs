@@ -10,6 +10,9 @@ use crate::entered::Isolate;
 use crate::program::Loader;
 
 mod fuzz;
+#[path = "../../../../tests/src/near.rs"]
+mod near;
+mod near_input;
 
 /// The lines that one list has and the other has not, marked as `diff` does.
 fn difference(checked_in: &str, found: &str) -> Vec<String> {
@@ -106,7 +109,7 @@ fn found_ops(before: &str) -> String {
 }
 
 /// Runs `test` with an isolate from which nothing has been removed.
-fn in_raw_isolate<R: Send + 'static>(test: impl FnOnce(&mut Isolate) -> R + Send + 'static) -> R {
+pub(super) fn in_raw_isolate<R: Send + 'static>(test: impl FnOnce(&mut Isolate) -> R + Send + 'static) -> R {
     let (give, take) = mpsc::channel();
     with_worker(|_| async move { give.send(test(&mut raw_isolate())).unwrap() });
     take.recv().unwrap()
