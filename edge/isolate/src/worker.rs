@@ -72,6 +72,8 @@ pub struct Start {
     pub code_cache: CacheUse,
     /// All of it, and what lies between.
     pub total: Duration,
+    /// It was another request's start, which this one has waited for, or one that came to nothing: only `total` is known.
+    pub waited: bool,
 }
 
 /// Where the time of one invocation went.
@@ -263,9 +265,7 @@ impl Worker {
             Ok(resident)
         });
         let resident = started.await.cloned();
-        // Who waited for another's start has waited for all of it.
-        let waited = Start { pooled: true, total: began.elapsed(), ..Start::default() };
-        timing.get_or_insert(waited);
+        timing.get_or_insert_with(|| Start { pooled: true, total: began.elapsed(), waited: true, ..Start::default() });
         self.make_room();
         if resident.is_err() {
             let mut residents = self.0.residents.borrow_mut();

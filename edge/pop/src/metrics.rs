@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::routes::Live;
 use crate::state::State;
 use count::{Tally, Totals};
 use page::Samples;
@@ -71,6 +70,11 @@ impl Metrics {
 }
 
 impl PerWorker {
+    /// A request waited for the start that another began, or for one that failed.
+    pub(crate) fn waited(&self, took: Duration) {
+        self.start_phases.add("waited", Totals::of(took));
+    }
+
     /// A start of an isolate, with the phases that it went through.
     pub(crate) fn started(
         &self,
@@ -177,6 +181,13 @@ pub(crate) const TABLE: &[Row] = &[
         read: |state, samples| samples.put(&[], state.metrics.sum(|worker| &worker.isolate_bytes)),
     },
     Row {
+        name: "skerry_isolate_memory_max_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "The most that skerry_isolate_memory_bytes may be (--isolates).",
+        read: |state, samples| samples.put(&[], state.isolate_bytes),
+    },
+    Row {
         name: "skerry_isolate_evictions_total",
         kind: Kind::Counter,
         labels: &[],
@@ -207,7 +218,7 @@ pub(crate) const TABLE: &[Row] = &[
         name: "skerry_isolate_start_duration_seconds",
         kind: Kind::Histogram,
         labels: &["phase"],
-        help: "Time of cold starts, by phase.",
+        help: "Time of cold starts, by phase. Waited is that of requests that waited for another's start.",
         read: |state, samples| {
             let phases = state.metrics.tally(|worker| &worker.start_phases);
             phases.iter().for_each(|(phase, totals)| samples.histogram(&[phase], totals));
@@ -290,10 +301,10 @@ pub(crate) const TABLE: &[Row] = &[
         name: "skerry_functions",
         kind: Kind::Gauge,
         labels: &["state"],
-        help: "Functions of the manifest: live, or damaged: this PoP has no version of it that starts.",
+        help: "Functions of the manifest: live, or damaged: this PoP has no version of it that it can run.",
         read: |state, samples| {
             let routes = state.routes.load();
-            let live = routes.live.values().filter(|(_, live)| matches!(live, Live::Ready(_))).count();
+            let live = routes.live.values().filter(|(_, live)| live.is_sound()).count();
             samples.put(&["live"], live);
             samples.put(&["damaged"], routes.live.len() - live);
         },

@@ -178,6 +178,9 @@ impl Record {
     /// Counts the start of an isolate, and tells who watches (`RUST_LOG=start=debug`).
     pub(crate) fn tell_start(&self, worker: &Worker) {
         let Some((timing, start)) = self.timing.and_then(|timing| Some((timing, timing.start?))) else { return };
+        if start.waited {
+            return worker.counts().waited(start.total);
+        }
         let pool = if start.pooled { "ready" } else { "empty" };
         let phases = [
             ("total", start.total),

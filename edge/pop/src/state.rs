@@ -37,6 +37,8 @@ pub(crate) struct State {
     /// Tells the follower that something on disk is damaged.
     pub(crate) mend: Notify,
     pub(crate) cache: Cache,
+    /// The most that isolates may hold.
+    pub(crate) isolate_bytes: u64,
     /// The most that the cache may hold.
     pub(crate) cache_bytes: u64,
     pub(crate) geo: Database,
@@ -71,6 +73,7 @@ impl State {
             workers: Mutex::default(),
             mend: Notify::new(),
             cache,
+            isolate_bytes: config.isolate_bytes,
             cache_bytes: config.cache_bytes,
             geo,
             limiters: Limiters::default(),

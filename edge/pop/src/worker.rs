@@ -1,5 +1,6 @@
 //! One thread that answers requests: its listener, its connections, its isolates.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -52,6 +53,8 @@ pub(crate) struct Worker {
     /// Its number among the workers.
     pub(crate) index: usize,
     pub(crate) isolates: isolate::Worker,
+    /// Those of its isolates that were evicted and counted.
+    evicted: Cell<u64>,
     pub(crate) upstream: Upstream,
 }
 
@@ -75,7 +78,9 @@ impl Worker {
         self.counts().residents.store(now.residents as u64, Ordering::Relaxed);
         self.counts().ready.store(now.ready as u64, Ordering::Relaxed);
         self.counts().isolate_bytes.store(now.memory, Ordering::Relaxed);
-        self.counts().evicted.store(now.evicted, Ordering::Relaxed);
+        // What the worker that had this place before has evicted stays counted.
+        let before = self.evicted.replace(now.evicted);
+        self.counts().evicted.fetch_add(now.evicted - before, Ordering::Relaxed);
     }
 }
 
@@ -92,7 +97,8 @@ pub(crate) async fn work(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let isolates = isolate::Worker::new(platform, &watchdog, config);
     let provisions = state.enlist();
-    let worker = Rc::new(Worker { upstream: Upstream::new(Arc::clone(&state)), state, index, isolates });
+    let worker =
+        Rc::new(Worker { upstream: Upstream::new(Arc::clone(&state)), state, index, isolates, evicted: Cell::new(0) });
     // Before the first client.
     worker.provision(&worker.state.routes.load().provisioned).await;
     worker.count_isolates();
