@@ -35,7 +35,7 @@ pub use deno_core::unsync::spawn as spawn_local;
 pub use fault::Fault;
 pub use invocation::{Body, BoxError, Capabilities};
 pub use platform::Platform;
-pub use program::{CacheUse, Code, Program, Source};
+pub use program::{CacheUse, Code, Found, Program, Source};
 pub use resident::{Failure, ResponseBody};
 pub use watchdog::Watchdog;
 pub use worker::{Config, Counts, Invoked, Start, Timing, Worker, check, most_residents};

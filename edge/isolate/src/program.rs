@@ -13,9 +13,12 @@ use deno_core::{
 };
 use deno_error::JsErrorBox;
 
-use crate::code_cache::CodeCache;
+use crate::code_cache::{CodeCache, Unsealed};
 use crate::fault::Fault;
 use crate::limits::Limits;
+
+/// What was found of a program's code cache: nothing, the cache, or one that must not be used.
+pub type Found = Option<Result<CodeCache, Unsealed>>;
 
 /// Where a program comes from when a worker has no isolate with it: nothing is read before it is asked for.
 pub trait Source {
@@ -26,7 +29,7 @@ pub trait Source {
     ///
     /// # Errors
     /// Why it cannot be had: [`Fault::Boot`] as a rule.
-    fn load(&self) -> Result<(Arc<Program>, Option<CodeCache>), Fault>;
+    fn load(&self) -> Result<(Arc<Program>, Found), Fault>;
 }
 
 impl Source for Arc<Program> {
@@ -34,7 +37,7 @@ impl Source for Arc<Program> {
         &self.version
     }
 
-    fn load(&self) -> Result<(Self, Option<CodeCache>), Fault> {
+    fn load(&self) -> Result<(Self, Found), Fault> {
         Ok((Self::clone(self), None))
     }
 }
@@ -148,6 +151,8 @@ pub enum CacheUse {
     Used,
     /// V8 did not take all of it, and compiled.
     Rejected,
+    /// What was found was not shown to V8.
+    Refused(Unsealed),
 }
 
 impl CacheUse {
@@ -157,6 +162,7 @@ impl CacheUse {
             Self::Absent => "absent",
             Self::Used => "used",
             Self::Rejected => "rejected",
+            Self::Refused(why) => why.as_str(),
         }
     }
 }

@@ -257,9 +257,13 @@ impl Worker {
         }
         let began = Instant::now();
         let started = entry.get_or_try_init(|| async {
-            let (program, cache) = source.load()?;
+            let (program, found) = source.load()?;
             let load = began.elapsed();
-            let (resident, start) = self.start(program, cache).await?;
+            let refused = found.as_ref().and_then(|found| found.as_ref().err().copied());
+            let (resident, mut start) = self.start(program, found.and_then(Result::ok)).await?;
+            if let Some(why) = refused {
+                start.code_cache = CacheUse::Refused(why);
+            }
             self.0.memory.set(self.0.memory.get() + resident.footprint());
             *timing = Some(Start { load, total: began.elapsed(), ..start });
             Ok(resident)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use isolate::Watchdog;
+use isolate::{Program, Watchdog};
 use origin::api::PopReport;
 use origin::bundle::{Bundle, Digest, FunctionName, RoutePattern};
 use origin::client::Control;
@@ -79,9 +79,8 @@ impl Follower {
         loop {
             let polled = tokio::select! {
                 polled = self.control.poll(&self.report, POLL) => polled,
-                () = self.state.mend.notified() => {
-                    // Something on disk is damaged: everything is asked for, and what is sound stays.
-                    self.report.generation = 0;
+                () = self.state.shelf.mend.notified() => {
+                    self.mend().await;
                     continue;
                 }
             };
@@ -110,6 +109,35 @@ impl Follower {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
+        }
+    }
+
+    /// Makes the code caches that are wanted. Where a bundle is damaged, everything is asked for: what is sound stays.
+    async fn mend(&mut self) {
+        for version in self.state.shelf.take_wanted() {
+            let Some(bundle) = self.state.shelf.bundle(&version) else { continue };
+            let built = Function::new(bundle, &version, &self.state.limiters, &self.state.shelf);
+            if let Ok((_, program)) = built {
+                let _ = self.compile(&version, &program).await;
+            }
+        }
+        if !self.state.routes.load().live.values().all(|(_, live)| live.is_sound()) {
+            self.report.generation = 0;
+        }
+    }
+
+    /// Tries a version, and keeps what V8 has compiled of it then.
+    async fn compile(&self, version: &Digest, program: &Arc<Program>) -> Result<(), String> {
+        let calls = [CALL.to_owned(), CALL.to_owned()];
+        match tokio::time::timeout(TRIAL, self.trial.compile(program, &calls)).await {
+            Ok(Ok(cache)) => {
+                if let Err(error) = self.state.shelf.keep_code_cache(version, &cache) {
+                    tracing::warn!(%version, %error, "code cache not kept on disk");
+                }
+                Ok(())
+            }
+            Ok(Err(fault)) => Err(fault.to_string()),
+            Err(_) => Err(format!("its start takes longer than {} s", TRIAL.as_secs())),
         }
     }
 
@@ -203,16 +231,10 @@ impl Follower {
             Ok(built) => built,
             Err(why) => return Ok(Err(why)),
         };
-        if function.has_handler {
-            match tokio::time::timeout(TRIAL, self.trial.compile(&program, &[CALL.to_owned(), CALL.to_owned()])).await {
-                Ok(Ok(cache)) => {
-                    if let Err(error) = shelf.keep_code_cache(version, &cache) {
-                        tracing::warn!(%version, %error, "code cache not kept on disk");
-                    }
-                }
-                Ok(Err(fault)) => return Ok(Err(fault.to_string())),
-                Err(_) => return Ok(Err(format!("its start takes longer than {} s", TRIAL.as_secs()))),
-            }
+        if function.has_handler
+            && let Err(why) = self.compile(version, &program).await
+        {
+            return Ok(Err(why));
         }
         Ok(Ok(Live::Ready(Arc::new(if kept { function } else { function.keep(program) }))))
     }

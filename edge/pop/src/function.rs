@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use http::HeaderValue;
 use isolate::limits::Limits;
-use isolate::{Code, CodeCache, Fault, Platform, Program, Source};
+use isolate::{Code, Fault, Found, Platform, Program, Source};
 use origin::bundle::{Bundle, Digest, FunctionConfig, FunctionName, OnFailure};
 
 use crate::bindings::{Binding, Limiters};
@@ -98,13 +98,18 @@ impl Function {
     pub(crate) fn read(version: &Digest, state: &State) -> Result<Self, String> {
         let bundle = state.shelf.bundle(version).ok_or_else(|| DAMAGED.to_owned());
         let function = bundle.and_then(|bundle| Self::new(bundle, version, &state.limiters, &state.shelf));
-        let function = function.inspect_err(|_| state.mend.notify_one());
+        let function = function.inspect_err(|_| state.shelf.mend.notify_one());
         function.map(|(function, program)| Self { program: Mutex::new(Memory::Fresh(program)), ..function })
     }
 
     /// Keeps the program in memory: it could not be written to disk.
     pub(crate) fn keep(self, program: Arc<Program>) -> Self {
         Self { program: Mutex::new(Memory::Unkept(program)), ..self }
+    }
+
+    /// Has its code cache made anew: V8 did not take the one that is there.
+    pub(crate) fn refresh_code_cache(&self) {
+        self.shelf.want_code_cache(&self.version);
     }
 
     /// Whether it can still be started, as far as known.
@@ -118,7 +123,7 @@ impl Source for Function {
         &self.version_text
     }
 
-    fn load(&self) -> Result<(Arc<Program>, Option<CodeCache>), Fault> {
+    fn load(&self) -> Result<(Arc<Program>, Found), Fault> {
         // Workers share the sources of what they run, and load them once.
         let mut held = self.program.lock().unwrap_or_else(PoisonError::into_inner);
         let known = match &*held {

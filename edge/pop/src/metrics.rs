@@ -198,7 +198,7 @@ pub(crate) const TABLE: &[Row] = &[
         name: "skerry_code_cache_total",
         kind: Kind::Counter,
         labels: &["result"],
-        help: "Cold starts by what became of the code cache: used, absent, or rejected by V8 and compiled anew. What was not sealed by this PoP counts as absent.",
+        help: "Cold starts by what became of the code cache: used, absent, rejected by V8, tampered with, or of another engine. The last three are made anew.",
         read: |state, samples| {
             let results = state.metrics.tally(|worker| &worker.code_caches);
             results.iter().for_each(|(result, count)| samples.put(&[result], *count));

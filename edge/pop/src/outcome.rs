@@ -191,6 +191,9 @@ impl Record {
             ("first_dispatch", timing.function),
         ];
         worker.counts().started(pool, start.code_cache.as_str(), phases);
+        if let (CacheUse::Rejected, Some(function)) = (start.code_cache, &self.function) {
+            function.refresh_code_cache();
+        }
         worker.count_isolates();
         let function = self.function.as_ref().map_or("-", |function| &function.label);
         let (pop, request_id, code_cache) = (&worker.state.name, id(&self.request_id), start.code_cache.as_str());

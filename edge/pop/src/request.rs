@@ -176,7 +176,7 @@ async fn run(
     };
     worker.share(Some(function)).failed(&fault);
     if !function.is_sound() {
-        worker.state.mend.notify_one();
+        worker.state.shelf.mend.notify_one();
     }
     let (label, request_id) = (&function.label, id(&record.request_id));
     tracing::error!(target: "function", pop = %worker.state.name, function = %label, %request_id, code = fault.code(), "{fault}");

@@ -5,11 +5,13 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use isolate::{CodeCache, SealKey};
+use isolate::{CodeCache, Found, SealKey};
 use origin::bundle::{Bundle, Digest, FunctionName};
 use origin::deployment::Manifest;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::config::StartError;
 
@@ -39,6 +41,9 @@ pub(crate) struct Kept {
 pub(crate) struct Shelf {
     folder: PathBuf,
     key: SealKey,
+    wanted: Mutex<BTreeSet<Digest>>,
+    /// Tells the follower that something here is damaged, or wanted.
+    pub(crate) mend: Notify,
 }
 
 impl Shelf {
@@ -48,7 +53,7 @@ impl Shelf {
         }
         let path = folder.join(KEY);
         let key = seal_key(&path).map_err(|source| StartError::Data { path, source })?;
-        Ok(Self { folder: folder.to_owned(), key })
+        Ok(Self { folder: folder.to_owned(), key, wanted: Mutex::default(), mend: Notify::new() })
     }
 
     /// What was live last; nothing when there is none, or when the file is not as it was written.
@@ -85,12 +90,26 @@ impl Shelf {
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
-    /// The code cache of a version, when it is one that this PoP made and this engine can use.
-    pub(crate) fn code_cache(&self, version: &Digest) -> Option<CodeCache> {
+    /// The code cache of a version. One that this PoP did not make, or that is of another engine, is made anew.
+    pub(crate) fn code_cache(&self, version: &Digest) -> Found {
         let sealed = fs::read(self.folder.join(CODE).join(version.to_string())).ok()?;
-        CodeCache::open(&sealed, &self.key, &version.to_string())
-            .inspect_err(|why| tracing::warn!(%version, why = why.as_str(), "code cache not used"))
-            .ok()
+        let opened = CodeCache::open(&sealed, &self.key, &version.to_string());
+        if let Err(why) = &opened {
+            tracing::warn!(%version, why = why.as_str(), "code cache not used; it is made anew");
+            self.want_code_cache(version);
+        }
+        Some(opened)
+    }
+
+    /// Has the follower make a code cache.
+    pub(crate) fn want_code_cache(&self, version: &Digest) {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(*version);
+        self.mend.notify_one();
+    }
+
+    /// The versions whose code caches are to be made.
+    pub(crate) fn take_wanted(&self) -> BTreeSet<Digest> {
+        std::mem::take(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn keep_code_cache(&self, version: &Digest, cache: &CodeCache) -> std::io::Result<()> {

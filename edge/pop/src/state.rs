@@ -10,7 +10,7 @@ use cache::Cache;
 use http::{HeaderValue, Uri};
 use ipnet::IpNet;
 use middleware::geo::{Database, Location};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use crate::bindings::Limiters;
 use crate::config::{Config, StartError};
@@ -34,8 +34,6 @@ pub(crate) struct State {
     pub(crate) shelf: Arc<Shelf>,
     /// Where each worker is told what to start ahead of its deploy.
     workers: Mutex<Vec<mpsc::UnboundedSender<Provision>>>,
-    /// Tells the follower that something on disk is damaged.
-    pub(crate) mend: Notify,
     pub(crate) cache: Cache,
     /// The most that isolates may hold.
     pub(crate) isolate_bytes: u64,
@@ -71,7 +69,6 @@ impl State {
             routes: ArcSwap::default(),
             shelf: Arc::new(Shelf::open(&config.data)?),
             workers: Mutex::default(),
-            mend: Notify::new(),
             cache,
             isolate_bytes: config.isolate_bytes,
             cache_bytes: config.cache_bytes,

@@ -13,4 +13,5 @@ mod metrics;
 mod rate_limit;
 mod runtime;
 mod site;
+mod starts;
 mod streaming;

@@ -72,6 +72,9 @@ pub(crate) struct Up {
     /// Memory of each PoP for cached answers
     #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = units::bytes)]
     cache: u64,
+    /// Memory of each PoP for the isolates of functions; those idle longest go first
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = units::bytes)]
+    isolates: u64,
     /// Networks that functions may fetch from although they are not public, for instance 127.0.0.1/32
     #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     allow_fetch: Vec<IpNet>,
@@ -114,6 +117,7 @@ impl Up {
             store: self.store.map(absolute_store).transpose()?,
             workers: Some(self.workers.unwrap_or(share)),
             cache: self.cache,
+            isolates: self.isolates,
             allow_fetch: self.allow_fetch,
             geo: self.geo.map(|path| path.canonicalize().map_err(|error| unreadable(&path, &error))).transpose()?,
             call: Call {

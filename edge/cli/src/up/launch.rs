@@ -57,6 +57,8 @@ pub(crate) struct Settings {
     pub workers: Option<usize>,
     /// Memory of each PoP for cached answers, in bytes.
     pub cache: u64,
+    /// Memory of each PoP for isolates, in bytes.
+    pub isolates: u64,
     /// Networks that functions may fetch from although they are not public.
     pub allow_fetch: Vec<IpNet>,
     /// Geolocation database; the built-in one without.
@@ -401,6 +403,7 @@ fn members(settings: &Settings, fleet: &Fleet, program: &Path, control: &Control
         arguments.extend(token());
         arguments.extend(["--data".into(), fleet.state.join("pops").join(&pop.name).into_os_string()]);
         arguments.extend(["--trust".into(), text(&TRUST.join(",")), "--cache".into(), text(&settings.cache)]);
+        arguments.extend(["--isolates".into(), text(&settings.isolates)]);
         if !settings.allow_fetch.is_empty() {
             let networks: Vec<String> = settings.allow_fetch.iter().map(ToString::to_string).collect();
             arguments.extend(["--allow-fetch".into(), text(&networks.join(","))]);

@@ -23,8 +23,8 @@ impl Source for Cached {
         &self.0.version
     }
 
-    fn load(&self) -> Result<(Arc<Program>, Option<CodeCache>), Fault> {
-        Ok((Arc::clone(&self.0), Some(self.1.clone())))
+    fn load(&self) -> Result<(Arc<Program>, Found), Fault> {
+        Ok((Arc::clone(&self.0), Some(Ok(self.1.clone()))))
     }
 }
 

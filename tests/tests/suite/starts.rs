@@ -1,0 +1,133 @@
+//! Starts of isolates as users meet them: code caches, functions kept ready, and starting and giving up without end.
+
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+use tests::client::{Reply, try_send};
+use tests::fleet::function;
+use tests::{Fleet, Options, eventually, get};
+
+const SOURCE: &str = "let asked = 0; export default { fetch: () => new Response(`${++asked}`) }";
+
+/// These functions on one PoP with one worker.
+fn fleet(functions: &Path, more: &[&str]) -> Fleet {
+    let more = ["--workers=1"].iter().chain(more).map(|&option| option.to_owned()).collect();
+    Fleet::with(&Options { functions: Some(functions.to_owned()), pops: "lhr=0", more, ..Options::default() })
+}
+
+fn started(reply: &Reply) -> bool {
+    reply.header("server-timing").contains("compile;dur=")
+}
+
+fn cached(reply: &Reply) -> bool {
+    reply
+        .header("server-timing")
+        .split(", ")
+        .any(|phase| phase.starts_with("compile;") && phase.ends_with("desc=cached"))
+}
+
+/// The only file in a folder of a PoP.
+fn only_file(fleet: &Fleet, folder: &str) -> PathBuf {
+    let mut files = std::fs::read_dir(fleet.state().join("pops/lhr").join(folder)).expect("a folder");
+    files.next().expect("one file").expect("a file").path()
+}
+
+async fn restarted(fleet: &Fleet) -> Reply {
+    let pid = fleet.pid("lhr");
+    fleet.signal("lhr", Signal::KILL);
+    eventually("it is started again", async || fleet.pid("lhr").is_some_and(|now| Some(now) != pid)).await;
+    let pop = fleet.pop("lhr");
+    let mut first = None;
+    eventually("it answers", async || {
+        first = try_send(pop, http::Method::GET, "/f", &[], "").await.ok().filter(|reply| reply.status == 200);
+        first.is_some()
+    })
+    .await;
+    first.expect("an answer")
+}
+
+#[tokio::test]
+async fn a_deploy_leaves_a_code_cache_that_starts_take_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    function(&folder.path().join("f"), "", &[("index.js", SOURCE)]);
+    let fleet = fleet(folder.path(), &[]);
+    let first = get(fleet.pop("lhr"), "/f", &[]).await;
+    assert!(cached(&first), "{first:?}");
+    let cache = only_file(&fleet, "code");
+    let whole = std::fs::read(&cache).unwrap();
+
+    let again = restarted(&fleet).await;
+    assert!(cached(&again), "a restart has it: {again:?}");
+
+    // One bit, anywhere.
+    let mut altered = whole.clone();
+    let middle = altered.len() / 2;
+    altered[middle] ^= 1;
+    std::fs::write(&cache, altered).unwrap();
+    let compiled = restarted(&fleet).await;
+    assert!(started(&compiled) && !cached(&compiled), "{compiled:?}");
+    assert_eq!(compiled.text(), "1");
+    eventually("it is made anew", async || {
+        std::fs::read(&cache).is_ok_and(|bytes| bytes == whole || bytes.len() == whole.len())
+    })
+    .await;
+
+    // A key that somebody else has chosen, too.
+    std::fs::write(fleet.state().join("pops/lhr/code.key"), [7; 32]).unwrap();
+    let foreign = restarted(&fleet).await;
+    assert!(started(&foreign) && !cached(&foreign), "{foreign:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_with_min_ready_is_started_before_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = function(&folder.path().join("f"), "\"min_ready\": 1", &[("index.js", SOURCE)]);
+    let fleet = fleet(folder.path(), &[]);
+    let first = get(fleet.pop("lhr"), "/f", &[]).await;
+    assert!(!started(&first), "warm after the first deploy: {first:?}");
+    assert_eq!(first.text(), "1");
+
+    std::fs::write(f.join("index.js"), format!("{SOURCE} // another version")).unwrap();
+    tokio::task::block_in_place(|| fleet.deploy(&f));
+    let second = get(fleet.pop("lhr"), "/f", &[]).await;
+    assert!(!started(&second), "warm after a deploy: {second:?}");
+    assert_eq!(second.text(), "1", "it is the new version");
+
+    let third = restarted(&fleet).await;
+    assert!(!started(&third), "warm after a restart: {third:?}");
+}
+
+#[tokio::test]
+async fn isolates_come_and_go_a_thousand_times_and_memory_stays() {
+    const FUNCTIONS: usize = 40;
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..FUNCTIONS {
+        function(&folder.path().join(format!("f{n}")), "", &[("index.js", SOURCE)]);
+    }
+    // Room for about a dozen.
+    let fleet = fleet(folder.path(), &["--isolates=32MiB"]);
+    let (pop, pid) = (fleet.pop("lhr"), fleet.pid("lhr").expect("a process"));
+    let resident = || {
+        let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the process is there");
+        statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages") * 4096
+    };
+    let mut starts = 0;
+    let mut early = 0;
+    for round in 0..30 {
+        for n in 0..FUNCTIONS {
+            let reply = get(pop, &format!("/f{n}"), &[]).await;
+            assert_eq!(reply.status, 200, "{reply:?}");
+            starts += usize::from(started(&reply));
+        }
+        if round == 5 {
+            early = resident();
+        }
+    }
+    assert!(
+        starts > 1000,
+        "{starts} starts: they are asked for in turn, so that each is gone when it is asked for again"
+    );
+    // Pages come and go with the moment at which garbage is collected.
+    let late = resident();
+    assert!(late < early + early / 4, "{early} bytes after 240 starts, {late} after 1,200");
+}
