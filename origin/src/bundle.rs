@@ -455,3 +455,6 @@ pub enum BundleError {
     #[error("the bundle is not valid: {0}")]
     Json(String),
 }
+
+#[cfg(test)]
+mod tests;

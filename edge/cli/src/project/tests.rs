@@ -10,6 +10,7 @@ use super::source_error::Place;
 use super::*;
 
 mod env;
+mod fuzz;
 
 /// A key that signs nothing: its private half was thrown away.
 const PUBLIC_PEM: &str = "-----BEGIN PUBLIC KEY-----
