@@ -355,7 +355,9 @@ impl TryFrom<String> for RoutePattern {
         if host.is_empty() || name.contains('*') || (name.is_empty() && host != "*") {
             return bad("the host must be a name, '*' or '*.name'");
         }
-        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'[' | b']')) {
+        let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let named = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+        if !address.map_or(named, |address| address.parse::<std::net::Ipv6Addr>().is_ok()) {
             return bad("the host has a character that no host name has (a port is not part of a route)");
         }
         let (path, prefix) = match path.strip_suffix('*') {

@@ -95,7 +95,11 @@ pub(crate) fn canonical(uri: &Uri) -> Option<Uri> {
     if !path.contains(['%', '\\']) && !path.contains("/.") {
         return None;
     }
-    let plain = unescaped(path);
+    let mut plain = unescaped(path, "%");
+    if unescaped(&plain, "%") != plain {
+        // A `%` that began no escape would begin one now, with what the escape behind it stood for: `%%32e`.
+        plain = unescaped(path, "%25");
+    }
     let mut segments: Vec<&str> = Vec::new();
     let mut rest = plain.split('/').skip(1).peekable();
     while let Some(segment) = rest.next() {
@@ -122,8 +126,8 @@ pub(crate) fn canonical(uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// A path without needless escapes, the others in upper case, and with `/` for `\`.
-fn unescaped(path: &str) -> String {
+/// A path without needless escapes, the others in upper case, with `/` for `\`, and `lone` for a `%` that begins none.
+fn unescaped(path: &str, lone: &str) -> String {
     let bytes = path.as_bytes();
     let mut plain = String::with_capacity(path.len());
     let mut at = 0;
@@ -136,7 +140,11 @@ fn unescaped(path: &str) -> String {
             Some(byte) => plain.push_str(&format!("%{byte:02X}")),
             None => {
                 let character = path[at..].chars().next().unwrap_or_default();
-                plain.push(if character == '\\' { '/' } else { character });
+                match character {
+                    '\\' => plain.push('/'),
+                    '%' => plain.push_str(lone),
+                    _ => plain.push(character),
+                }
                 at += character.len_utf8();
                 continue;
             }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[path = "../../../tests/src/near.rs"]
+#[expect(dead_code, reason = "of what it offers, only bytes are needed here")]
 mod near;
 
 const SEEDS: [&str; 3] = [
