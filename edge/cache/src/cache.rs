@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::ThreadId;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
@@ -10,6 +11,7 @@ use http::header::HeaderName;
 use crate::answer::status::Identity;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::failure::{FailureKind, OriginFailure};
 use crate::flights::{Flights, Ledger};
 use crate::key::Key;
 use crate::policy::vary;
@@ -89,6 +91,14 @@ impl Cache {
     /// Responses that are asked for or arriving, at most [`Config::max_fills`].
     pub fn fills(&self) -> usize {
         self.shared.ledger.fills.load(Ordering::Relaxed)
+    }
+
+    /// What tasks on this thread are fetching will not arrive: the thread is lost, and they with it. Whoever waits for it
+    /// is told, and asks the origin anew if nothing was sent yet; nobody joins it any more.
+    pub fn abandon(&self, thread: ThreadId) {
+        for fill in self.shared.flights.orphans(thread) {
+            fill.abort(OriginFailure::new(FailureKind::Abandoned, "the thread that asked the origin is lost"));
+        }
     }
 
     /// Does what the store put off: evictions and counts. It also happens in passing on look-ups; an idle process calls

@@ -323,6 +323,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_waits_for_a_thread_that_is_lost_asks_the_origin_itself() {
+        let cache = Cache::new(Config::default());
+        // It is not dropped before the end, as on a thread that never runs again.
+        let leader = lead(&cache);
+        let ask = |text: &'static str| {
+            let cache = cache.clone();
+            async move {
+                let body = Full::from(text).map_err(|never| match never {}).boxed_unsync();
+                fetch(&cache, request(), async |_| Ok(Response::new(body))).await
+            }
+        };
+        let other = std::thread::spawn(|| std::thread::current().id()).join().unwrap();
+        let follower = tokio::spawn(ask("its own"));
+        quiet().await;
+        cache.abandon(other);
+        quiet().await;
+        assert!(!follower.is_finished(), "another thread is lost, this one is waited for");
+        cache.abandon(std::thread::current().id());
+        let answer = follower.await.unwrap().unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "its own");
+        let next = ask("the next").await.unwrap();
+        assert_eq!(next.into_body().collect().await.unwrap().to_bytes(), "the next");
+        drop(leader);
+    }
+
+    #[tokio::test]
     async fn a_leader_that_finds_the_answer_stored_does_not_fail_its_followers() {
         let cache = Cache::new(Config::default());
         let first = lead(&cache);

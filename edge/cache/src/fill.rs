@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::thread::ThreadId;
 
 use bytes::Bytes;
 use http::header::HeaderName;
@@ -35,6 +36,8 @@ pub(crate) struct Fill {
     revoked: AtomicBool,
     late: AtomicBool,
     ledger: Arc<Ledger>,
+    /// The thread whose task writes it.
+    thread: ThreadId,
 }
 
 struct State {
@@ -120,6 +123,7 @@ impl Fill {
             revoked: AtomicBool::new(false),
             late: AtomicBool::new(false),
             ledger,
+            thread: std::thread::current().id(),
         }
     }
 
@@ -144,6 +148,11 @@ impl Fill {
     /// The resource was invalidated: what arrives is not to be stored.
     pub(crate) fn revoke(&self) {
         self.revoked.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a task on this thread writes it.
+    pub(crate) fn is_written_by(&self, thread: ThreadId) -> bool {
+        self.thread == thread
     }
 
     /// Somebody waited too long for it: nobody else is to begin.

@@ -5,6 +5,7 @@ use std::collections::hash_map::{Entry as Slot, RandomState};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 
 use http::HeaderMap;
 use http::header::HeaderName;
@@ -92,6 +93,19 @@ impl Flights {
     pub(crate) fn revoke(&self, uri: &str) {
         let fills = self.shard(uri).remove(uri).unwrap_or_default();
         fills.iter().for_each(|fill| fill.revoke());
+    }
+
+    /// Takes out the fills that a task on this thread leads, which will lead them no further.
+    pub(crate) fn orphans(&self, thread: ThreadId) -> Vec<Arc<Fill>> {
+        let mut orphans = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|_, fills| {
+                orphans.extend(fills.extract_if(.., |fill| fill.is_written_by(thread)));
+                !fills.is_empty()
+            });
+        }
+        orphans
     }
 
     fn shard(&self, uri: &str) -> MutexGuard<'_, Shard> {

@@ -17,6 +17,7 @@ use deno_core::{JsRuntime, ModuleLoader, RuntimeOptions, v8};
 use crate::allowed::Stage;
 use crate::buffers::Buffers;
 use crate::extension::extensions;
+use crate::loss::watch_memory;
 use crate::platform::SNAPSHOT;
 
 /// A JavaScript heap with its event loop. Neither `Send` nor `Sync`.
@@ -42,6 +43,7 @@ impl Isolate {
         // A worker's thread must never sleep inside JavaScript: no time on a processor passes there, so no limit ends it.
         runtime.v8_isolate().set_allow_atomics_wait(false);
         runtime.v8_isolate().set_prepare_stack_trace_callback(crate::stack::prepare);
+        watch_memory(runtime.v8_isolate());
         // SAFETY: construction left this isolate entered once on this thread; this balances it.
         unsafe { runtime.v8_isolate().exit() };
         Self { runtime: ManuallyDrop::new(runtime), buffers }

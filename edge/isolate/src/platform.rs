@@ -28,6 +28,7 @@ impl Platform {
         // bundle can hold.
         v8::V8::set_flags_from_string("--wasm-max-module-size=8388608");
         JsRuntime::init_platform(None);
+        crate::loss::install();
         Self(())
     }
 }

@@ -16,7 +16,7 @@ use crate::fault::Fault;
 use crate::invocation::{Answer, Body, Capabilities, Held, HeldBody, Invocation, News, Outcome, Payload};
 use crate::limits::{Limit, Limits};
 use crate::program::{Program, readable};
-use crate::watchdog::Slot;
+use crate::slot::{self, Slot, Watched};
 use crate::worker::Start;
 use deno_core::{JsRuntime, OpState, v8};
 use http_body::Body as _;
@@ -56,9 +56,8 @@ pub(crate) struct Resident {
     dispatch: v8::Global<v8::Function>,
     release: v8::Global<v8::Function>,
     context: v8::Global<v8::Context>,
-    handle: v8::IsolateHandle,
     state: Rc<RefCell<OpState>>,
-    slot: Arc<Slot>,
+    watched: Watched,
     heap_full: Arc<AtomicBool>,
     condemned: RefCell<Option<Fault>>,
     external: Arc<External>,
@@ -97,6 +96,8 @@ impl Resident {
             (isolate.thread_safe_handle(), runtime.op_state(), runtime.main_context())
         });
         state.borrow_mut().borrow_mut::<Held>().buffers = Arc::clone(&blank.isolate.buffers);
+        let (heap_full, known) = (Arc::clone(&blank.heap.full), Arc::clone(&program));
+        let watched = Watched::new(slot, slot::Isolate { handle, heap_full, program: known });
         let resident = Rc::new(Self {
             boot: blank.boot.clone(),
             dispatch: blank.dispatch.clone(),
@@ -104,9 +105,8 @@ impl Resident {
             context,
             external,
             segments: Cell::new(0),
-            handle,
             state,
-            slot,
+            watched,
             heap_full: Arc::clone(&blank.heap.full),
             condemned: RefCell::new(None),
             looping: Cell::new(false),
@@ -127,10 +127,10 @@ impl Resident {
         let mut blank = self.blank.borrow_mut();
         blank.isolate.buffers.refused.store(false, Ordering::Relaxed);
         self.segments.set(self.segments.get().wrapping_add(1));
-        blank.clock.set(self.slot.begin(&self.handle, &self.heap_full, budget));
+        blank.clock.set(self.watched.begin(budget));
         let (result, ended, hoards) = blank.isolate.with(|runtime| {
             let result = body(runtime);
-            let ended = self.slot.end();
+            let ended = self.watched.end();
             // Looking costs microseconds: what took that long anyhow, and now and then the others.
             let look = ended.used >= LOOK_AFTER || self.segments.get().is_multiple_of(LOOK_EVERY);
             (result, ended, look && self.external.is_over(runtime.v8_isolate()))

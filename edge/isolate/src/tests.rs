@@ -23,6 +23,7 @@ mod escapes;
 mod guards;
 mod lifecycle;
 mod limits;
+mod loss;
 mod seed;
 mod walls;
 

@@ -18,7 +18,8 @@ use crate::platform::Platform;
 use crate::pool::Pool;
 use crate::program::{CacheUse, Program, Source};
 use crate::resident::{Failure, Resident, ResponseBody};
-use crate::watchdog::{Slot, Watchdog};
+use crate::slot::Slot;
+use crate::watchdog::Watchdog;
 
 /// How a worker keeps isolates.
 #[derive(Clone, Copy, Debug)]
@@ -205,6 +206,12 @@ impl Worker {
     /// Requests that are under way or whose `waitUntil` promises are.
     pub fn in_flight(&self) -> usize {
         self.0.residents.borrow().values().filter_map(|entry| entry.get()).map(|resident| resident.in_flight()).sum()
+    }
+
+    /// Whether this worker was given up while its thread did not come out of JavaScript. What is left to do on such a
+    /// thread is to end.
+    pub fn is_lost(&self) -> bool {
+        self.0.slot.is_lost()
     }
 
     /// What this worker has and has done.

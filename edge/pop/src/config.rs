@@ -85,6 +85,12 @@ pub enum StartError {
     /// The geolocation database cannot be read.
     #[error("--geo: {0}")]
     Geo(#[from] middleware::geo::GeoError),
+    /// Too much was lost to functions for the process to go on.
+    #[error(
+        "this process has ended to be started afresh, which `skerry up` or any other supervisor does: {0}. The log names \
+         the functions"
+    )]
+    WornOut(String),
     /// The system gives no thread or no event queue.
     #[error("a thread cannot be started: {0}")]
     Thread(std::io::Error),

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use isolate::limits::Limit;
 
+use crate::strikes::{STRIKES, WINDOW};
+
 /// Why a request got no answer of a function or the origin. The cases of the design's table of faults.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
@@ -27,6 +29,15 @@ pub(crate) enum Fault {
     NotReady,
     #[error("this PoP is being stopped")]
     Draining,
+    #[error("the worker that had this request was lost to a function; another has taken its place: ask again")]
+    WorkerLost,
+    #[error(
+        "{0} is in quarantine on this PoP: it cost a worker thread {times} times within {minutes} minutes. Deploy a version \
+         that does not; the PoP's log says what it did",
+        times = STRIKES,
+        minutes = WINDOW.as_secs() / 60
+    )]
+    Quarantined(String),
     #[error("the version's bundle on this PoP is damaged and the control API did not give another: {0}")]
     Bundle(String),
     #[error(transparent)]
@@ -47,6 +58,8 @@ impl Fault {
             Self::Loop => "client/loop",
             Self::NotReady => "overload/not-ready",
             Self::Draining => "overload/draining",
+            Self::WorkerLost => "overload/worker-lost",
+            Self::Quarantined(_) => "function/quarantined",
             Self::Bundle(_) => "origin/corrupt",
             Self::Function(fault) => fault.code(),
             Self::Origin(failure) => origin_code(failure.kind),
@@ -60,7 +73,9 @@ impl Fault {
             Self::UnknownHost(_) | Self::UnknownRoute(_) => StatusCode::NOT_FOUND,
             Self::RequestBody(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::NotReady | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::Draining | Self::WorkerLost => StatusCode::SERVICE_UNAVAILABLE,
+            // Not 503: another PoP that still runs it would only lose its workers to it, too.
+            Self::Quarantined(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Bundle(_) => StatusCode::BAD_GATEWAY,
             Self::Function(fault) => StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             Self::Origin(failure) if failure.kind == cache::FailureKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,

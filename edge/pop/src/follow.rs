@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use isolate::{Program, Watchdog};
@@ -10,6 +11,7 @@ use origin::bundle::{Bundle, Digest, FunctionName, RoutePattern};
 use origin::client::Control;
 use origin::deployment::{Deployment, Manifest};
 
+use crate::fault::Fault;
 use crate::function::{DAMAGED, Function};
 use crate::routes::{Live, Routes, Shelved};
 use crate::shelf::Kept;
@@ -77,8 +79,11 @@ impl Follower {
     pub(crate) async fn follow(mut self) {
         let mut pause = PAUSE;
         loop {
+            let report = self.report();
             let polled = tokio::select! {
-                polled = self.control.poll(&self.report, POLL) => polled,
+                polled = self.control.poll(&report, POLL) => polled,
+                // Told at once, with a new poll.
+                () = self.state.strikes.changed.notified() => continue,
                 () = self.state.shelf.mend.notified() => {
                     self.mend().await;
                     continue;
@@ -139,6 +144,20 @@ impl Follower {
             Ok(Err(fault)) => Err(fault.to_string()),
             Err(_) => Err(format!("its start takes longer than {} s", TRIAL.as_secs())),
         }
+    }
+
+    /// What the control API is told: beside what was refused at the start, what is in quarantine by now.
+    fn report(&self) -> PopReport {
+        let mut report = self.report.clone();
+        for (name, (_, live)) in &self.state.routes.load().live {
+            if let Some(function) = live.function()
+                && function.quarantined.load(Ordering::Relaxed)
+            {
+                let why = Fault::Quarantined(function.label.clone()).to_string();
+                report.failed.entry(name.clone()).or_insert(why);
+            }
+        }
+        report
     }
 
     /// Makes a manifest live. A function whose version cannot be had or does not start keeps the one before; the others
@@ -236,6 +255,8 @@ impl Follower {
         {
             return Ok(Err(why));
         }
+        let quarantined = self.state.strikes.quarantine(&version.to_string()).is_some();
+        function.quarantined.store(quarantined, Ordering::Relaxed);
         Ok(Ok(Live::Ready(Arc::new(if kept { function } else { function.keep(program) }))))
     }
 

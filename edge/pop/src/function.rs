@@ -36,6 +36,8 @@ pub(crate) struct Function {
     pub(crate) assets: String,
     /// Where it counts, once it has been asked for.
     pub(crate) series: OnceLock<Arc<Series>>,
+    /// It cost this PoP too many workers: it is not run any more.
+    pub(crate) quarantined: AtomicBool,
     program: Mutex<Memory>,
     shelf: Arc<Shelf>,
     /// Its copy on disk was found damaged.
@@ -87,6 +89,7 @@ impl Function {
             program: Mutex::new(Memory::Shared(Arc::downgrade(&program))),
             shelf: Arc::clone(shelf),
             damaged: AtomicBool::new(false),
+            quarantined: AtomicBool::new(false),
         };
         Ok((function, program))
     }
@@ -99,7 +102,9 @@ impl Function {
         let bundle = state.shelf.bundle(version).ok_or_else(|| DAMAGED.to_owned());
         let function = bundle.and_then(|bundle| Self::new(bundle, version, &state.limiters, &state.shelf));
         let function = function.inspect_err(|_| state.shelf.mend.notify_one());
-        function.map(|(function, program)| Self { program: Mutex::new(Memory::Fresh(program)), ..function })
+        let quarantined = AtomicBool::new(state.strikes.quarantine(&version.to_string()).is_some());
+        let program = |program| Mutex::new(Memory::Fresh(program));
+        function.map(|(function, fresh)| Self { program: program(fresh), quarantined, ..function })
     }
 
     /// Keeps the program in memory: it could not be written to disk.

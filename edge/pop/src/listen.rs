@@ -2,19 +2,19 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::thread::ThreadId;
 
 use isolate::{Platform, Watchdog};
 use origin::client::Control;
 use origin::token::Token;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::admin;
 use crate::config::{Config, StartError};
 use crate::follow::Follower;
 use crate::state::State;
-use crate::worker::work;
+use crate::workers::Workers;
 
 /// Connections that the kernel holds for a listener until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -42,11 +42,8 @@ pub fn run(
     });
     let admin = admin.transpose()?;
     let watchdog = Watchdog::start().map_err(StartError::Thread)?;
-    let (stop, stopping) = watch::channel(false);
     let control = Control::new(config.control.clone(), &config.token);
 
-    // Every thread tells when it has ended; the channel closes with the last.
-    let (ended, mut all_ended) = mpsc::channel::<()>(1);
     let (follower_state, follower_watchdog) = (Arc::clone(&state), watchdog.clone());
     let (recalled, wait_recalled) = std::sync::mpsc::channel();
     thread("control", move |runtime| {
@@ -74,37 +71,27 @@ pub fn run(
         memory: config.isolate_bytes / listeners.len() as u64,
         residents: isolate::most_residents(listeners.len()),
     };
+    let mut workers = Workers::new(state, platform, watchdog, isolates);
     for (index, listener) in listeners.into_iter().enumerate() {
-        let (state, watchdog, stopping, ended) =
-            (Arc::clone(&state), watchdog.clone(), stopping.clone(), ended.clone());
-        thread(&format!("worker-{index}"), move |runtime| {
-            let worked = work(state, index, platform, watchdog, isolates, listener, stopping);
-            if let Err(error) = runtime.block_on(worked) {
-                tracing::error!(%error, "a worker has ended");
-            }
-            drop(ended);
-        })?;
+        workers.start(index, listener)?;
     }
-    drop(ended);
     ready(address);
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
-    runtime.block_on(async {
-        shutdown.await;
-        state.draining.store(true, Ordering::Relaxed);
-        let _ = stop.send(true);
-        let _ = all_ended.recv().await;
-    });
-    Ok(())
+    runtime.block_on(workers.supervise(shutdown))
 }
 
-fn thread(name: &str, body: impl FnOnce(tokio::runtime::Runtime) + Send + 'static) -> Result<(), StartError> {
+/// Starts a thread with a runtime of its own.
+pub(crate) fn thread(
+    name: &str,
+    body: impl FnOnce(tokio::runtime::Runtime) + Send + 'static,
+) -> Result<ThreadId, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     std::thread::Builder::new()
         .name(name.to_owned())
         .stack_size(STACK_BYTES)
         .spawn(move || body(runtime))
-        .map(drop)
+        .map(|handle| handle.thread().id())
         .map_err(StartError::Thread)
 }
 

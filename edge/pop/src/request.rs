@@ -19,6 +19,7 @@ use isolate::{Body, BoxError, Capabilities as _, Failure};
 use origin::bundle::OnFailure;
 
 use crate::capabilities;
+use crate::connection::Connection;
 use crate::fault::Fault;
 use crate::function::Function;
 use crate::head;
@@ -30,14 +31,24 @@ use crate::upstream::Target;
 use crate::worker::{HEAD_BYTES, Worker};
 
 /// Answers one request. Nothing that happens on the way leaves the client without a response.
-pub(crate) async fn serve(worker: &Rc<Worker>, peer: IpAddr, request: Request<Incoming>) -> Response<ClientBody> {
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    connection: &Connection,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Response<ClientBody> {
     let (head, body) = request.into_parts();
     // An IPv4 client of a socket that listens on [::] has an address in IPv6 clothes.
     let peer = peer.to_canonical();
     let trusted = worker.state.trusts(peer);
     let mut record = Record::new(request_id(&head.headers, trusted), head.method.clone(), head.uri.clone());
     record.trace = trusted.then(|| Trace::of(&head.headers)).flatten();
+    connection.take(&record.request_id, &record.method);
     let answered = answer(worker, peer, trusted, head, body, &mut record).await;
+    if !connection.answer() {
+        // The worker was given up while it was in a function, and its client has had an answer. The thread ends soon.
+        std::future::pending::<()>().await;
+    }
     finish(worker, record, answered)
 }
 
@@ -164,6 +175,12 @@ async fn run(
     let function = &capabilities.function;
     // Only a request without a body can be sent once more, to the origin, when the function fails.
     let repeatable = body.is_end_stream();
+    if function.quarantined.load(Ordering::Relaxed) {
+        return match function.on_failure {
+            OnFailure::Origin if repeatable => from_origin(&capabilities, head, body).await,
+            _ => Err(Fault::Quarantined(function.label.clone())),
+        };
+    }
     let request = Request::from_parts(head, body);
     let invoked = worker.isolates.invoke(&**function, request, Rc::clone(&capabilities) as _).await;
     record.timing = Some(invoked.timing);

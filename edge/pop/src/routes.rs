@@ -57,6 +57,15 @@ impl Shelved {
 }
 
 impl Live {
+    /// The function, if it has been read.
+    pub(crate) fn function(&self) -> Option<&Arc<Function>> {
+        match self {
+            Self::Ready(function) => Some(function),
+            Self::Shelved(shelved) => shelved.read.get()?.as_ref().ok(),
+            Self::Damaged(_) => None,
+        }
+    }
+
     /// Whether it can be run, as far as known.
     pub(crate) fn is_sound(&self) -> bool {
         match self {

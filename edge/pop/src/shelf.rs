@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::config::StartError;
 
-/// The file with the manifest: the digest of the rest in the first line, then [`Kept`].
+/// The file with the manifest: [`Kept`].
 const MANIFEST: &str = "manifest.json";
 
 /// The folder of the bundles, each under its version.
@@ -58,18 +58,11 @@ impl Shelf {
 
     /// What was live last; nothing when there is none, or when the file is not as it was written.
     pub(crate) fn manifest(&self) -> Option<Kept> {
-        let text = fs::read_to_string(self.folder.join(MANIFEST)).ok()?;
-        let kept = text.split_once('\n').filter(|(digest, json)| *digest == Digest::of(json.as_bytes()).to_string());
-        let kept = kept.and_then(|(_, json)| serde_json::from_str(json).ok());
-        if kept.is_none() {
-            tracing::warn!(file = %self.folder.join(MANIFEST).display(), "damaged manifest on disk not used");
-        }
-        kept
+        recall(&self.folder, MANIFEST)
     }
 
     pub(crate) fn keep_manifest(&self, kept: &Kept) -> std::io::Result<()> {
-        let json = serde_json::to_string(kept)?;
-        write(&self.folder, MANIFEST, format!("{}\n{json}", Digest::of(json.as_bytes())).as_bytes())
+        keep(&self.folder, MANIFEST, kept)
     }
 
     /// A bundle whose bytes are still those of its version.
@@ -154,6 +147,23 @@ fn seal_key(path: &Path) -> std::io::Result<SealKey> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     Ok(SealKey::new(&secret))
+}
+
+/// What [`keep`] wrote; nothing when there is none, or when the file is not as it was written.
+pub(crate) fn recall<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Option<T> {
+    let text = fs::read_to_string(folder.join(name)).ok()?;
+    let kept = text.split_once('\n').filter(|(digest, json)| *digest == Digest::of(json.as_bytes()).to_string());
+    let kept = kept.and_then(|(_, json)| serde_json::from_str(json).ok());
+    if kept.is_none() {
+        tracing::warn!(file = %folder.join(name).display(), "damaged file not used");
+    }
+    kept
+}
+
+/// Writes a file of JSON below its digest, so that a damaged one is found out.
+pub(crate) fn keep(folder: &Path, name: &str, value: &impl Serialize) -> std::io::Result<()> {
+    let json = serde_json::to_string(value)?;
+    write(folder, name, format!("{}\n{json}", Digest::of(json.as_bytes())).as_bytes())
 }
 
 /// Writes a file so that a crash leaves the old one or the new one.

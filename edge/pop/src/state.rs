@@ -1,5 +1,6 @@
 //! What all threads of one PoP share.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,7 @@ use crate::head::cdn_id;
 use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::shelf::Shelf;
+use crate::strikes::Strikes;
 use crate::worker::Provision;
 
 /// One PoP. Nothing in it belongs to a thread.
@@ -33,7 +35,7 @@ pub(crate) struct State {
     pub(crate) routes: ArcSwap<Routes>,
     pub(crate) shelf: Arc<Shelf>,
     /// Where each worker is told what to start ahead of its deploy.
-    workers: Mutex<Vec<mpsc::UnboundedSender<Provision>>>,
+    workers: Mutex<HashMap<usize, mpsc::UnboundedSender<Provision>>>,
     pub(crate) cache: Cache,
     /// The most that isolates may hold.
     pub(crate) isolate_bytes: u64,
@@ -42,6 +44,7 @@ pub(crate) struct State {
     pub(crate) geo: Database,
     pub(crate) limiters: Limiters,
     pub(crate) metrics: Metrics,
+    pub(crate) strikes: Strikes,
     pub(crate) draining: AtomicBool,
     started: Instant,
     /// The same in seconds since 1970.
@@ -75,6 +78,7 @@ impl State {
             geo,
             limiters: Limiters::default(),
             metrics: Metrics::new(config.workers.max(1), config.metrics_functions),
+            strikes: Strikes::open(&config.data),
             draining: AtomicBool::new(false),
             started: Instant::now(),
             started_at: unix_seconds(),
@@ -82,9 +86,10 @@ impl State {
     }
 
     /// A worker begins: what it will be told to start.
-    pub(crate) fn enlist(&self) -> mpsc::UnboundedReceiver<Provision> {
+    /// A worker with the same number was lost: it is told nothing more.
+    pub(crate) fn enlist(&self, index: usize) -> mpsc::UnboundedReceiver<Provision> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).insert(index, sender);
         receiver
     }
 
@@ -92,7 +97,7 @@ impl State {
     pub(crate) async fn provision(&self, functions: Vec<Arc<Function>>) {
         let (done, mut all_done) = mpsc::channel(1);
         let provision = Provision { functions, done };
-        let tell = |worker: &mpsc::UnboundedSender<_>| worker.send(provision.clone()).is_ok();
+        let tell = |_: &usize, worker: &mut mpsc::UnboundedSender<_>| worker.send(provision.clone()).is_ok();
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).retain(tell);
         drop(provision);
         let _ = all_done.recv().await;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -13,9 +14,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use isolate::{Platform, Watchdog};
 use origin::patient::Patient;
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use crate::connection::{Connection, Connections, PREFACE, Socket};
 use crate::counted::Counted;
 use crate::function::Function;
 use crate::head_timer::HeadTimer;
@@ -84,7 +86,17 @@ impl Worker {
     }
 }
 
-/// Serves until `stopping` says so, then drains. Runs inside a current-thread runtime.
+/// What a worker is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Serve,
+    /// Accept nothing more, finish what is under way, end.
+    Drain,
+    /// End at once: another worker has its place, and its clients have had their answers.
+    Leave,
+}
+
+/// Serves until it is told to end. Runs inside a current-thread runtime.
 pub(crate) async fn work(
     state: Arc<State>,
     index: usize,
@@ -92,11 +104,12 @@ pub(crate) async fn work(
     watchdog: Watchdog,
     config: isolate::Config,
     listener: std::net::TcpListener,
-    mut stopping: watch::Receiver<bool>,
+    open: Arc<Connections>,
+    mut orders: watch::Receiver<Order>,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let isolates = isolate::Worker::new(platform, &watchdog, config);
-    let provisions = state.enlist();
+    let provisions = state.enlist(index);
     let worker =
         Rc::new(Worker { upstream: Upstream::new(Arc::clone(&state)), state, index, isolates, evicted: Cell::new(0) });
     // Before the first client.
@@ -107,16 +120,21 @@ pub(crate) async fn work(
     let graceful = GracefulShutdown::new();
     let accept = async || {
         let permit = Arc::clone(&connections).acquire_owned().await.map_err(std::io::Error::other)?;
-        listener.accept().await.map(|accepted| (accepted, permit))
+        // A worker that was given up takes no connection from the one in its place: they share the listener.
+        let accepted = std::future::poll_fn(|cx| match worker.isolates.is_lost() {
+            true => Poll::Pending,
+            false => listener.poll_accept(cx),
+        });
+        accepted.await.map(|accepted| (accepted, permit))
     };
     loop {
         let accepted = tokio::select! {
             accepted = accept() => accepted,
-            _ = stopping.wait_for(|stopping| *stopping) => break,
+            _ = orders.wait_for(|order| *order != Order::Serve) => break,
         };
         match accepted {
             Ok(((stream, peer), permit)) => {
-                connect(&worker, graceful.watcher(), stopping.clone(), stream, peer, permit);
+                connect(&worker, graceful.watcher(), orders.clone(), open.open(stream), peer, permit);
             }
             // Out of file descriptors, most likely: a pause lets connections end.
             Err(error) => {
@@ -133,7 +151,10 @@ pub(crate) async fn work(
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let _ = tokio::time::timeout(DRAIN_DEADLINE, drained).await;
+    tokio::select! {
+        _ = orders.wait_for(|order| *order == Order::Leave) => {}
+        _ = tokio::time::timeout(DRAIN_DEADLINE, drained) => {}
+    }
     Ok(())
 }
 
@@ -141,23 +162,23 @@ pub(crate) async fn work(
 fn connect(
     worker: &Rc<Worker>,
     graceful: Watcher,
-    mut stopping: watch::Receiver<bool>,
-    stream: TcpStream,
+    mut orders: watch::Receiver<Order>,
+    socket: Socket,
     peer: SocketAddr,
     permit: OwnedSemaphorePermit,
 ) {
-    let _ = stream.set_nodelay(true);
     let worker = Rc::clone(worker);
+    let connection = Arc::clone(&socket.connection);
     isolate::spawn_local(async move {
         let protocol = tokio::select! {
-            protocol = tokio::time::timeout(HEAD_TIMEOUT, protocol(&stream)) => protocol,
-            _ = stopping.wait_for(|stopping| *stopping) => return,
+            protocol = tokio::time::timeout(HEAD_TIMEOUT, protocol(&connection)) => protocol,
+            _ = orders.wait_for(|order| *order != Order::Serve) => return,
         };
         let service = service_fn(|request| {
-            let worker = Rc::clone(&worker);
-            async move { Ok::<_, Infallible>(serve(&worker, peer.ip(), request).await) }
+            let (worker, connection) = (Rc::clone(&worker), Arc::clone(&connection));
+            async move { Ok::<_, Infallible>(serve(&worker, &connection, peer.ip(), request).await) }
         });
-        let io = TokioIo::new(Patient::new(Counted::new(stream, Rc::clone(&worker)), IDLE_TIMEOUT));
+        let io = TokioIo::new(Patient::new(Counted::new(socket, Rc::clone(&worker)), IDLE_TIMEOUT));
         let ended = match protocol {
             Ok(Ok(Protocol::Http1)) => graceful.watch(http1().serve_connection(io, service)).await,
             Ok(Ok(Protocol::Http2)) => graceful.watch(http2().serve_connection(io, service)).await,
@@ -176,17 +197,16 @@ enum Protocol {
     Http2,
 }
 
-/// What the client speaks: HTTP/2 with prior knowledge begins with a preface (RFC 9113 section 3.4) whose first word is
-/// no method of HTTP/1.
-async fn protocol(stream: &TcpStream) -> std::io::Result<Protocol> {
-    const PREFACE: &[u8] = b"PRI ";
+/// What the client speaks.
+async fn protocol(connection: &Connection) -> std::io::Result<Protocol> {
     let mut first = [0; PREFACE.len()];
     loop {
-        let seen = stream.peek(&mut first).await?;
+        let seen = std::future::poll_fn(|cx| connection.poll_peek(cx, &mut ReadBuf::new(&mut first))).await?;
         if !PREFACE.starts_with(&first[..seen]) || seen == 0 {
             return Ok(Protocol::Http1);
         }
         if seen == PREFACE.len() {
+            connection.speaks_http2();
             return Ok(Protocol::Http2);
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
