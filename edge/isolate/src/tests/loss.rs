@@ -10,7 +10,7 @@ fn lose(body: &'static str, changes: &'static [(&'static str, u64)]) -> Result<L
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let watchdog = Watchdog::start().unwrap().telling(move |loss| sender.send(Ok(loss)).unwrap());
         runtime.block_on(async {
-            let worker = Worker::new(platform, &watchdog, Config { ready: 0, residents: 10 });
+            let worker = Worker::new(platform, &watchdog, Config { ready: 0, ..Config::default() });
             let answer = ask(&worker, &handler_with(body, changes), request("GET", "/", "")).await;
             let _ = answered.send(Err(format!("{answer:?}")));
         });
