@@ -29,7 +29,7 @@ pub(crate) enum Phase {
 const PHASE_BITS: u32 = 3;
 
 const fn word(segment: u64, phase: Phase) -> u64 {
-    segment << PHASE_BITS | phase as u64
+    (segment << PHASE_BITS) | phase as u64
 }
 
 fn read(word: u64) -> (u64, Phase) {
