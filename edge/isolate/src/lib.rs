@@ -26,6 +26,7 @@ mod resident;
 mod slot;
 mod stack;
 mod table;
+mod trial;
 mod watchdog;
 mod worker;
 
@@ -40,5 +41,6 @@ pub use loss::{Cause, Loss};
 pub use platform::Platform;
 pub use program::{CacheUse, Code, Found, Program, Source};
 pub use resident::{Failure, ResponseBody};
+pub use trial::{Trial, check};
 pub use watchdog::Watchdog;
-pub use worker::{Config, Counts, Invoked, Start, Timing, Worker, check, most_residents};
+pub use worker::{Config, Counts, Invoked, Start, Timing, Worker, most_residents};

@@ -38,6 +38,10 @@ fn read(word: u64) -> (u64, Phase) {
     (word >> PHASE_BITS, phase)
 }
 
+/// How long a look at the thread's time on a processor, which is a system call, is good for. Segments that are shorter are
+/// charged the time on the wall.
+const SAMPLE: Duration = Duration::from_millis(1);
+
 /// One worker's entry in the watchdog.
 pub(crate) struct Slot {
     /// The worker's `schedstat` file: its first number is the time on a processor, in nanoseconds.
@@ -50,8 +54,8 @@ pub(crate) struct Slot {
     started: AtomicU64,
     budget: AtomicU64,
     place: AtomicUsize,
-    /// What the watchdog found at its first look at a segment: which, when, and the thread's time on a processor.
-    seen: [AtomicU64; 3],
+    /// A moment at most [`SAMPLE`] before the segment, and the thread's time on a processor then, in nanoseconds.
+    sampled: [AtomicU64; 2],
     watched: Mutex<Vec<Option<Arc<Isolate>>>>,
     tell: Option<Tell>,
 }
@@ -108,7 +112,7 @@ impl Slot {
             started: AtomicU64::new(0),
             budget: AtomicU64::new(0),
             place: AtomicUsize::new(0),
-            seen: [const { AtomicU64::new(0) }; 3],
+            sampled: [0, nanos(thread_time())].map(AtomicU64::new),
             watched: Mutex::default(),
             tell,
         }
@@ -144,10 +148,16 @@ impl Slot {
             }
             return now;
         }
-        self.started.store(nanos(now - self.epoch), Ordering::Relaxed);
+        let started = nanos(now - self.epoch);
+        let [at, on_cpu] = &self.sampled;
+        if started.saturating_sub(at.load(Ordering::Relaxed)) >= nanos(SAMPLE) {
+            at.store(started, Ordering::Relaxed);
+            on_cpu.store(nanos(thread_time()), Ordering::Relaxed);
+        }
+        self.started.store(started, Ordering::Relaxed);
         self.budget.store(nanos(budget), Ordering::Relaxed);
         self.place.store(place, Ordering::Relaxed);
-        // Publishes the three above to who reads this word.
+        // Publishes what is above to who reads this word.
         self.state.store(word(segment + 1, Phase::Running), Ordering::Release);
         now
     }
@@ -155,14 +165,13 @@ impl Slot {
     /// The segment is over. After this, no termination can arrive any more.
     ///
     /// A short segment is charged the time on the wall, which costs nothing to know and is never less than the time on a
-    /// processor. A long one, in which the thread may have had to wait for a processor, is charged that time only up to
-    /// the watchdog's first look.
+    /// processor. A long one, in which the thread may have had to wait for a processor, is charged what it was on one.
     fn end(&self) -> Ended {
         let mut state = self.state.load(Ordering::Relaxed);
-        let (segment, killed) = loop {
+        let killed = loop {
             let (segment, phase) = read(state);
             match phase {
-                Phase::Lost => break (segment, true),
+                Phase::Lost => break true,
                 // It holds the word for one call, but may have lost its processor in it.
                 Phase::Held => {
                     std::thread::yield_now();
@@ -173,19 +182,13 @@ impl Slot {
             }
             let idle = word(segment, Phase::Idle);
             match self.state.compare_exchange_weak(state, idle, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => break (segment, phase == Phase::Killed),
+                Ok(_) => break phase == Phase::Killed,
                 Err(now) => state = now,
             }
         };
         let started = Duration::from_nanos(self.started.load(Ordering::Relaxed));
         let wall = self.epoch.elapsed().saturating_sub(started);
-        let [seen, at, on_cpu] = &self.seen;
-        let used = if seen.load(Ordering::Acquire) == segment {
-            let [at, on_cpu] = [at, on_cpu].map(|nanos| Duration::from_nanos(nanos.load(Ordering::Relaxed)));
-            wall.min(at.saturating_sub(started) + thread_time().saturating_sub(on_cpu))
-        } else {
-            wall
-        };
+        let used = if wall <= SAMPLE { wall } else { wall.min(thread_time().saturating_sub(self.on_cpu_before())) };
         Ended { killed, used }
     }
 
@@ -208,12 +211,9 @@ impl Slot {
         lock(&self.watched).get(place)?.clone()
     }
 
-    /// Notes for the worker what the first look at a segment found.
-    pub(crate) fn note(&self, segment: &Segment, at: Instant, on_cpu: Duration) {
-        let [seen, at_nanos, cpu_nanos] = &self.seen;
-        at_nanos.store(nanos(at - self.epoch), Ordering::Relaxed);
-        cpu_nanos.store(nanos(on_cpu), Ordering::Relaxed);
-        seen.store(segment.number, Ordering::Release);
+    /// The thread's time on a processor before the segment that runs, or at most [`SAMPLE`] less.
+    pub(crate) fn on_cpu_before(&self) -> Duration {
+        Duration::from_nanos(self.sampled[1].load(Ordering::Relaxed))
     }
 
     /// Ends the segment at the next point where V8 can be interrupted, unless it has ended by itself. The worker leaves

@@ -57,7 +57,7 @@ impl<T> Table<T> {
     /// The ids of all values.
     pub(crate) fn ids(&self) -> Vec<u32> {
         let used = self.slots.iter().enumerate().filter(|(_, (_, value))| value.is_some());
-        used.map(|(at, (generation, _))| generation << INDEX_BITS | (self.base + at as u32) % INDEXES).collect()
+        used.map(|(at, (generation, _))| (generation << INDEX_BITS) | ((self.base + at as u32) % INDEXES)).collect()
     }
 
     pub(crate) fn remove(&mut self, id: u32) -> Option<T> {

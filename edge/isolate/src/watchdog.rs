@@ -75,13 +75,12 @@ impl Watchdog {
 struct Look {
     segment: u64,
     memory: Instant,
-    first: Option<(Instant, Duration)>,
     told: Option<(Instant, Option<Duration>)>,
 }
 
 impl Look {
     fn new(segment: u64, memory: Instant) -> Self {
-        Self { segment, memory, first: None, told: None }
+        Self { segment, memory, told: None }
     }
 
     /// Looks at a slot once. What is left of the budget of what runs, on the wall; `None` when nothing does.
@@ -103,12 +102,6 @@ impl Look {
                 self.judge(slot, Segment { phase, ..segment });
                 return Some(STUCK_AFTER);
             }
-        } else if self.first.is_none()
-            && let Some(on_cpu) = slot.on_cpu()
-        {
-            let now = Instant::now();
-            self.first = Some((now, on_cpu));
-            slot.note(&segment, now, on_cpu);
         }
         Some(segment.budget.saturating_sub(wall))
     }
@@ -120,10 +113,7 @@ impl Look {
         if wall < segment.budget {
             return false;
         }
-        let used = match (self.first, slot.on_cpu()) {
-            (Some((at, then)), Some(now)) => now.saturating_sub(then) + at.saturating_duration_since(segment.started),
-            _ => wall,
-        };
+        let used = slot.on_cpu().map_or(wall, |now| now.saturating_sub(slot.on_cpu_before()));
         used >= segment.budget || wall >= segment.budget * WALL_FACTOR + WALL_REST
     }
 

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
@@ -189,11 +190,14 @@ impl Worker {
 
     /// Starts `program`, calls it as no client does, and gives V8's code cache of all that was compiled on the way. The
     /// isolate is of no further use and goes.
-    ///
-    /// # Errors
-    /// As [`Worker::warm`].
-    pub async fn compile(&self, program: &Arc<Program>, paths: &[String]) -> Result<CodeCache, Fault> {
+    pub(crate) async fn compile(
+        &self,
+        program: &Arc<Program>,
+        paths: &[String],
+        started: &AtomicBool,
+    ) -> Result<CodeCache, Fault> {
         let (resident, _) = self.start(Arc::clone(program), None).await?;
+        started.store(true, Ordering::Release);
         Ok(resident.compile(paths).await)
     }
 
@@ -368,20 +372,4 @@ impl Worker {
             residents.remove(version);
         }
     }
-}
-
-/// Starts `program` once, in an isolate of its own on the calling thread, as a deploy does before it uploads.
-///
-/// # Errors
-/// [`Fault::Boot`] or the limit that the start broke.
-pub fn check(platform: Platform, program: Program) -> Result<(), Fault> {
-    let boot_failed = |error: std::io::Error| Fault::Boot(format!("no isolate could be made to try it: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(boot_failed)?;
-    let watchdog = Watchdog::start().map_err(boot_failed)?;
-    runtime.block_on(async {
-        let worker = Worker::new(platform, &watchdog, Config { ready: 0, ..Config::default() });
-        let warmed = worker.warm(&Arc::new(program)).await;
-        worker.retain(|_| false);
-        warmed
-    })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use isolate::{Program, Watchdog};
+use isolate::{Program, Trial, Watchdog};
 use origin::api::PopReport;
 use origin::bundle::{Bundle, Digest, FunctionName, RoutePattern};
 use origin::client::Control;
@@ -31,8 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 pub(crate) struct Follower {
     pub(crate) state: Arc<State>,
     pub(crate) control: Control,
-    /// Tries new versions, on the control thread, where a bad one holds up nobody.
-    pub(crate) trial: isolate::Worker,
+    /// Tries new versions, where a bad one holds up nobody.
+    pub(crate) trial: Trial,
     pub(crate) report: PopReport,
     /// What is live but not on disk yet.
     unkept: Option<Kept>,
@@ -41,11 +41,7 @@ pub(crate) struct Follower {
 impl Follower {
     pub(crate) fn new(state: Arc<State>, control: Control, platform: isolate::Platform, watchdog: &Watchdog) -> Self {
         let report = PopReport { pop: state.name.clone(), ..PopReport::default() };
-        let trial = isolate::Worker::new(
-            platform,
-            watchdog,
-            isolate::Config { ready: 1, residents: 1, ..isolate::Config::default() },
-        );
+        let trial = Trial::new(platform, watchdog.clone());
         Self { state, control, trial, report, unkept: None }
     }
 
@@ -132,10 +128,13 @@ impl Follower {
     }
 
     /// Tries a version, and keeps what V8 has compiled of it then.
-    async fn compile(&self, version: &Digest, program: &Arc<Program>) -> Result<(), String> {
-        let calls = [CALL.to_owned(), CALL.to_owned()];
-        match tokio::time::timeout(TRIAL, self.trial.compile(program, &calls)).await {
-            Ok(Ok(cache)) => {
+    async fn compile(&mut self, version: &Digest, program: &Arc<Program>) -> Result<(), String> {
+        match tokio::time::timeout(TRIAL, self.trial.compile(program, &[CALL, CALL])).await {
+            Ok(Ok(None)) => {
+                tracing::warn!(%version, "no code cache: a call of it took more than its thread could stand");
+                Ok(())
+            }
+            Ok(Ok(Some(cache))) => {
                 if let Err(error) = self.state.shelf.keep_code_cache(version, &cache) {
                     tracing::warn!(%version, %error, "code cache not kept on disk");
                 }
@@ -230,7 +229,7 @@ impl Follower {
 
     /// Gets a version, tries it, and has its code cache made. The outer error is that it cannot be had now, the inner that
     /// it does not work.
-    async fn obtain(&self, version: &Digest) -> Result<Result<Live, String>, String> {
+    async fn obtain(&mut self, version: &Digest) -> Result<Result<Live, String>, String> {
         let shelf = &self.state.shelf;
         let mut kept = true;
         let bundle = match shelf.bundle(version) {

@@ -12,7 +12,6 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use isolate::{Platform, Watchdog};
 use origin::patient::Patient;
 use tokio::io::ReadBuf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -100,15 +99,13 @@ pub(crate) enum Order {
 pub(crate) async fn work(
     state: Arc<State>,
     index: usize,
-    platform: Platform,
-    watchdog: Watchdog,
-    config: isolate::Config,
+    isolates: impl FnOnce() -> isolate::Worker,
     listener: std::net::TcpListener,
     open: Arc<Connections>,
     mut orders: watch::Receiver<Order>,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let isolates = isolate::Worker::new(platform, &watchdog, config);
+    let isolates = isolates();
     let provisions = state.enlist(index);
     let worker =
         Rc::new(Worker { upstream: Upstream::new(Arc::clone(&state)), state, index, isolates, evicted: Cell::new(0) });

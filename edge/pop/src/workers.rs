@@ -83,15 +83,14 @@ impl Workers {
         let (orders, order) = watch::channel(Order::Serve);
         let open = Arc::<Connections>::default();
         let (state, platform, connections) = (Arc::clone(&self.state), self.platform, Arc::clone(&open));
-        let isolates = self.isolates;
+        let config = self.isolates;
         let shared = listener.try_clone().map_err(StartError::Thread)?;
         let (lost, ended) = (self.sender.clone(), self.sender.clone());
         // Nobody receives once the PoP has ended.
         let watchdog = self.watchdog.telling(move |loss| drop(lost.send(Event::Lost(number, loss))));
         let thread = thread(&format!("worker-{index}"), move |runtime| {
-            if let Err(error) =
-                runtime.block_on(work(state, index, platform, watchdog, isolates, shared, connections, order))
-            {
+            let isolates = || isolate::Worker::new(platform, &watchdog, config);
+            if let Err(error) = runtime.block_on(work(state, index, isolates, shared, connections, order)) {
                 tracing::error!(%error, "a worker has ended");
             }
             drop(runtime);
