@@ -1,6 +1,6 @@
 //! Makes the startup snapshot: every web API and the runtime's own JavaScript, evaluated once, at build time.
 
-#![expect(dead_code, unreachable_pub, reason = "the ops are compiled here only for their addresses")]
+#![expect(dead_code, unreachable_pub, unused_imports, reason = "the ops are compiled here only for their addresses")]
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -75,6 +75,7 @@ fn main() {
         "src/extension.rs",
         "src/invocation.rs",
         "src/limits.rs",
+        "src/limits/profile.rs",
         "src/nowhere.rs",
         "src/ops_body.rs",
         "src/ops_coding.rs",

@@ -10,3 +10,4 @@ pub mod stub;
 pub use client::{Reply, get, send};
 pub use exposition::Scrape;
 pub use fleet::{Fleet, Options, eventually, skerry};
+pub use stub::Stub;

@@ -6,6 +6,7 @@ pub(crate) mod delete;
 pub(crate) mod deploy;
 pub(crate) mod functions;
 pub(crate) mod jwt;
+pub(crate) mod limits;
 pub(crate) mod origin;
 pub(crate) mod pop;
 pub(crate) mod pops;
@@ -38,6 +39,7 @@ enum Command {
     Pops(pops::Pops),
     Bench(bench::Bench),
     Jwt(jwt::Jwt),
+    Limits(limits::Limits),
     Origin(origin::Origin),
     Pop(pop::Pop),
     Completions(completions::Completions),
@@ -59,6 +61,7 @@ impl Cli {
             Command::Pops(pops) => pops.run(),
             Command::Bench(bench) => bench.run(),
             Command::Jwt(jwt) => jwt.run(),
+            Command::Limits(limits) => limits.run(),
             Command::Origin(origin) => origin.run(),
             Command::Pop(pop) => pop.run(),
             Command::Completions(completions) => completions.run(),
@@ -107,7 +110,7 @@ mod tests {
     #[test]
     fn commands_that_print_data_have_a_form_for_programs() {
         let command = Cli::command();
-        for verb in ["up", "deploy", "versions", "rollback", "delete", "functions", "pops", "bench"] {
+        for verb in ["up", "deploy", "versions", "rollback", "delete", "functions", "pops", "bench", "limits"] {
             let verb = command.find_subcommand(verb).unwrap();
             assert!(
                 verb.get_arguments().any(|argument| argument.get_id() == "json"),

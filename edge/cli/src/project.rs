@@ -8,6 +8,7 @@ mod bindings;
 mod document;
 mod fields;
 pub(crate) mod folder;
+mod limits;
 mod schema;
 mod source_error;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use origin::bundle::{FunctionConfig, FunctionName};
 use document::Language;
 use folder::{Folder, FolderError};
 pub(crate) use source_error::{SourceError, SourceErrors};
+pub(crate) use units::shown;
 
 /// Everything that is wrong with a project file.
 pub(crate) type ProjectErrors = SourceErrors;

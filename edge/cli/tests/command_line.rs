@@ -242,22 +242,3 @@ fn a_pop_that_crashes_is_started_again_and_one_that_is_ended_stays_down_until_it
     fleet.signal("-TERM");
     assert!(fleet.supervisor.wait().unwrap().success());
 }
-
-#[test]
-fn the_readme_lists_every_limit_as_the_table_has_it() {
-    use isolate::limits::{TABLE, Unit};
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
-    for row in TABLE {
-        let shown = |value: u64| match row.unit {
-            Unit::Bytes if value.is_multiple_of(1 << 30) => format!("{}GiB", value >> 30),
-            Unit::Bytes if value.is_multiple_of(1 << 20) => format!("{}MiB", value >> 20),
-            Unit::Bytes => format!("{}KiB", value >> 10),
-            Unit::Milliseconds | Unit::Count => value.to_string(),
-        };
-        let cells = format!("| `{}` | {} | {} |", row.key, shown(row.default), shown(row.max));
-        let line = readme.lines().find(|line| line.starts_with(&cells)).unwrap_or_else(|| panic!("no line {cells}"));
-        let told =
-            line.contains(row.doc) && (row.status < 400 || line.contains(row.code) || row.key == "wait_until_ms");
-        assert!(told, "{line} is not what the table says of {}", row.key);
-    }
-}

@@ -10,12 +10,11 @@ use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use deno_core::{JsRuntime, ModuleLoader, RuntimeOptions, v8};
 
 use crate::allowed::Stage;
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, External};
 use crate::extension::extensions;
 use crate::loss::watch_memory;
 use crate::platform::SNAPSHOT;
@@ -143,32 +142,6 @@ unsafe extern "C" fn drop_counter(buffers: *const Buffers) {
     drop(unsafe { Arc::from_raw(buffers) });
 }
 
-/// What an isolate may hold outside its heap in all, whoever allocated it: V8's own buffers, those that ops hand in,
-/// WebAssembly memories.
-#[derive(Debug, Default)]
-pub(crate) struct External {
-    pub(crate) limit: std::sync::atomic::AtomicUsize,
-    /// Set when it was found over the limit; execution is being ended then.
-    pub(crate) over: AtomicBool,
-}
-
-impl External {
-    /// Looks at the isolate that is current, and collects garbage before it calls it over its limit.
-    pub(crate) fn is_over(&self, isolate: &mut v8::Isolate) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed);
-        if external_memory(isolate) <= limit {
-            return false;
-        }
-        isolate.low_memory_notification();
-        external_memory(isolate) > limit
-    }
-}
-
-/// Bytes that the isolate holds outside its heap. (Its heap statistics leave WebAssembly memories out.)
-pub(crate) fn external_memory(isolate: &mut v8::Isolate) -> usize {
-    usize::try_from(isolate.adjust_amount_of_external_allocated_memory(0)).unwrap_or(0)
-}
-
 /// Has the thread that runs an isolate look at its memory at the next point where JavaScript can be interrupted.
 pub(crate) fn look_at_memory(handle: &v8::IsolateHandle) {
     handle.request_interrupt(interrupted, std::ptr::null_mut());
@@ -181,8 +154,7 @@ unsafe extern "C" fn interrupted(isolate: v8::UnsafeRawIsolatePtr, _data: *mut c
     let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
     let Some(external) = isolate.get_slot::<Arc<External>>().map(Arc::clone) else { return };
     // A collection has no place inside an interrupt; it is done after the segment, when something is to be decided.
-    if external_memory(&mut isolate) > 2 * external.limit.load(Ordering::Relaxed) {
-        external.over.store(true, Ordering::Relaxed);
+    if external.is_far_over(&mut isolate) {
         isolate.terminate_execution();
     }
 }

@@ -17,7 +17,7 @@ use crate::invocation::{Body, Held, HeldBody, Outcome, Payload};
 use crate::limits::Limit;
 use crate::ops_body::{op_body_close, op_body_read, op_body_read_all, op_stream_end, op_stream_new, op_stream_write};
 use crate::ops_coding::{op_body_decode, op_body_length};
-use crate::ops_web::{op_hold, op_md5, op_timing_safe_equal, op_touch};
+use crate::ops_web::{op_begin, op_done, op_hold, op_md5, op_timing_safe_equal, op_touch, op_wasm_room};
 
 deno_core::extension!(
     skerry,
@@ -46,8 +46,11 @@ deno_core::extension!(
         op_stream_end,
         op_body_decode,
         op_body_length,
+        op_begin,
+        op_done,
         op_hold,
         op_touch,
+        op_wasm_room,
         op_md5,
         op_timing_safe_equal,
     ],
@@ -171,14 +174,8 @@ fn flatten(headers: &http::HeaderMap) -> Vec<u8> {
 /// The only field of the most common response: one made of a string.
 const PLAIN_TEXT: &[u8] = b"content-type\ntext/plain;charset=UTF-8";
 
-/// Most bytes of a head that a function writes: what the other side of a connection can be expected to take.
-const HEAD_BYTES: usize = 128 << 10;
-
 /// The other way round. A field that HTTP does not allow is the caller's error. The values share the flat form's memory.
 pub(crate) fn unflatten(flat: Bytes, headers: &mut http::HeaderMap) -> Result<(), String> {
-    if flat.len() > HEAD_BYTES {
-        return Err(format!("its header fields are larger than {} KiB", HEAD_BYTES >> 10));
-    }
     if flat == PLAIN_TEXT {
         headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain;charset=UTF-8"));
         return Ok(());
@@ -271,26 +268,25 @@ fn op_pass_through(state: &mut OpState, #[smi] id: u32) {
 
 #[op2(fast)]
 fn op_log(state: &mut OpState, #[smi] id: u32, #[smi] level: u8, #[string] text: String) {
-    const START_LINES: usize = 100;
-    const START_LINE_BYTES: usize = 4096;
+    const OWN_LINES: usize = 100;
+    const OWN_LINE_BYTES: usize = 4096;
     let held = state.borrow_mut::<Held>();
-    // What no request is known to have caused goes to the log of one that is there.
-    let known = held.invocations.get_mut(id).is_some();
-    let found = if known { held.invocations.get_mut(id) } else { held.invocations.iter_mut().next() };
-    match found {
-        Some(invocation) => match invocation.log_bytes.checked_sub(text.len() as u64) {
-            Some(left) => {
-                invocation.log_bytes = left;
-                invocation.capabilities.log(level, &text);
-            }
-            None if invocation.log_bytes > 0 => {
-                invocation.log_bytes = 0;
-                invocation.capabilities.broke(Limit::Log);
-                invocation.capabilities.log(3, "the rest of this request's log is over its limit (log_bytes)");
-            }
-            None => {}
-        },
-        None if held.start_log.len() < START_LINES && text.len() <= START_LINE_BYTES => held.start_log.push(text),
+    let Some(invocation) = held.invocations.get_mut(id) else {
+        if held.own_log.len() < OWN_LINES && text.len() <= OWN_LINE_BYTES {
+            held.own_log.push((level, text));
+        }
+        return;
+    };
+    match invocation.log_bytes.checked_sub(text.len() as u64) {
+        Some(left) => {
+            invocation.log_bytes = left;
+            invocation.capabilities.log(level, &text);
+        }
+        None if invocation.log_bytes > 0 => {
+            invocation.log_bytes = 0;
+            invocation.capabilities.broke(Limit::Log);
+            invocation.capabilities.log(3, "the rest of this request's log is over its limit (log_bytes)");
+        }
         None => {}
     }
 }
@@ -320,11 +316,16 @@ async fn op_call_async(
 ) -> Result<String, JsErrorBox> {
     let call = {
         let mut state = state.borrow_mut();
-        let invocation = state.borrow_mut::<Held>().invocations.get_mut(id).ok_or_else(gone)?;
+        let held = state.borrow_mut::<Held>();
+        held.begin(id)?;
+        let invocation = held.invocations.get_mut(id).ok_or_else(gone)?;
         invocation.capabilities.call_async(binding, method, argument)
     };
     let result = call.await;
-    state.borrow_mut().borrow_mut::<Held>().touch(id);
+    let mut state = state.borrow_mut();
+    let held = state.borrow_mut::<Held>();
+    held.done(id);
+    held.touch(id);
     result.map_err(JsErrorBox::type_error)
 }
 
@@ -341,7 +342,7 @@ async fn op_fetch(
     #[string] cf: String,
 ) -> Result<(u16, ByteString, u32), JsErrorBox> {
     let (cancel, cancelled) = oneshot::channel();
-    let (fetch, over) = {
+    let (connections, fetch, over) = {
         let mut state = state.borrow_mut();
         let held = state.borrow_mut::<Held>();
         let body: Body = match (bytes, body_id) {
@@ -357,18 +358,21 @@ async fn op_fetch(
             .uri(url.as_str())
             .body(body)
             .map_err(|e| JsErrorBox::type_error(format!("fetch(): {method} {url}: {e}")))?;
+        held.may_fetch(id, headers.len())?;
         unflatten(Bytes::copy_from_slice(&headers), request.headers_mut()).map_err(JsErrorBox::type_error)?;
-        let invocation = held.invocations.get_mut(id).ok_or_else(gone)?;
-        if invocation.subrequests == 0 {
-            invocation.broke.get_or_insert(Limit::Subrequests);
-            return Err(JsErrorBox::type_error("fetch(): this request has made all the subrequests its limit allows"));
-        }
-        invocation.subrequests -= 1;
+        held.begin(id)?;
         if token != 0 {
             held.fetches.insert(token, cancel);
         }
+        let most = held.limits.get(Limit::Connections);
         let invocation = held.invocations.get_mut(id).ok_or_else(gone)?;
-        (Rc::clone(&invocation.capabilities).fetch(request, cf), invocation.over())
+        invocation.subrequests -= 1;
+        (invocation.connections(most), Rc::clone(&invocation.capabilities).fetch(request, cf), invocation.over())
+    };
+    // Over the limit on connections, it waits until another one has its response.
+    let fetch = async {
+        let _connection = connections.acquire().await;
+        fetch.await
     };
     let over = over.notified();
     // Without a token the sender is dropped, which must not look like a cancellation.
@@ -385,6 +389,7 @@ async fn op_fetch(
     let mut state = state.borrow_mut();
     let held = state.borrow_mut::<Held>();
     held.fetches.remove(&token);
+    held.done(id);
     held.touch(id);
     let (head, body) = result?.into_parts();
     let empty = http_body::Body::is_end_stream(&body);

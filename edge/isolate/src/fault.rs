@@ -54,7 +54,7 @@ impl Fault {
     /// HTTP status for the client.
     pub const fn status(&self) -> u16 {
         match self {
-            Self::Limit { limit, .. } => limit.row().status,
+            Self::Limit { limit, .. } => limit.row().status(),
             Self::Gone(_) => 502,
             _ => 500,
         }

@@ -8,11 +8,13 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use deno_error::JsErrorBox;
 use futures::future::LocalBoxFuture;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::buffers::Buffers;
+use crate::extension::gone;
 use crate::limits::{Limit, Limits};
 use crate::table::Table;
 
@@ -40,7 +42,8 @@ pub trait Capabilities {
     /// What the function sees as `request.cf`, as JSON.
     fn cf(&self) -> String;
 
-    /// `fetch()`: `cf` is the JSON of the call's `cf` option, or empty. The error is the message of the `TypeError`.
+    /// `fetch()`: `cf` is the JSON of the call's `cf` option, or empty. The error is the message of the `TypeError`. Does
+    /// nothing before it is polled: it may have to wait for others.
     fn fetch(
         self: Rc<Self>,
         request: http::Request<Body>,
@@ -64,6 +67,10 @@ pub trait Capabilities {
 
     /// One line of the function's log. `level`: 1 debug, 2 info, 3 warn, 4 error.
     fn log(&self, level: u8, text: &str);
+
+    /// As [`Capabilities::log`], for what the function wrote while no request was known to have caused it: this one only
+    /// brings it.
+    fn own_log(&self, level: u8, text: &str);
 
     /// Processor time that was charged to the request. It may go on after the response.
     fn used(&self, _cpu: Duration) {}
@@ -152,6 +159,10 @@ pub(crate) struct Invocation {
     pub(crate) cpu: Duration,
     /// Calls of `fetch()` left.
     pub(crate) subrequests: u64,
+    /// Its `fetch()` calls that may wait for their response at once.
+    connections: Option<Rc<Semaphore>>,
+    /// Timers and operations under way.
+    pending: u64,
     /// Bytes of log left.
     pub(crate) log_bytes: u64,
     pub(crate) pass_through: bool,
@@ -183,6 +194,8 @@ impl Invocation {
             giving_up: None,
             cpu: Duration::ZERO,
             subrequests: limits.get(Limit::Subrequests),
+            connections: None,
+            pending: 0,
             log_bytes: limits.get(Limit::Log),
             pass_through: false,
             broke: None,
@@ -190,6 +203,12 @@ impl Invocation {
             owned: Vec::new(),
             over: None,
         }
+    }
+
+    /// The places of its `fetch()` calls that wait for a response: `most` of them.
+    pub(crate) fn connections(&mut self, most: u64) -> Rc<Semaphore> {
+        let new = || Rc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS)));
+        Rc::clone(self.connections.get_or_insert_with(new))
     }
 
     /// What its ops wait on beside their own work: it is told when the invocation is over.
@@ -240,8 +259,11 @@ pub(crate) struct Held {
     pub(crate) fetches: HashMap<u32, oneshot::Sender<()>>,
     /// The isolate's count of buffer bytes: what an op gathers counts before JavaScript has it.
     pub(crate) buffers: Arc<Buffers>,
-    /// Log lines of the top level, before any request.
-    pub(crate) start_log: Vec<String>,
+    /// What the function may use up.
+    pub(crate) limits: Limits,
+    /// Log lines, with their level, that no request is known to have caused: of the top level, and of what went on after
+    /// its request was over.
+    pub(crate) own_log: Vec<(u8, String)>,
     /// Invocations whose ops have done something since the last charge.
     pub(crate) touched: Vec<u32>,
     /// What JavaScript is to be told of invocations that it keeps something of.
@@ -256,7 +278,8 @@ impl Held {
             writers: HashMap::new(),
             fetches: HashMap::new(),
             buffers: Arc::default(),
-            start_log: Vec::new(),
+            limits: Limits::default(),
+            own_log: Vec::new(),
             touched: Vec::new(),
             news: Vec::new(),
         }
@@ -295,6 +318,47 @@ impl Held {
         if invocation.cpu > limit {
             invocation.broke.get_or_insert(Limit::Cpu);
             self.exhaust(id);
+        }
+    }
+
+    /// Whether an invocation may `fetch()` once more, with header fields of so many bytes.
+    pub(crate) fn may_fetch(&mut self, id: u32, header_bytes: usize) -> Result<(), JsErrorBox> {
+        let most = self.limits.get(Limit::Headers);
+        let invocation = self.invocations.get_mut(id).ok_or_else(gone)?;
+        if invocation.subrequests == 0 {
+            invocation.broke.get_or_insert(Limit::Subrequests);
+            return Err(JsErrorBox::type_error(
+                "fetch(): this request has made all the subrequests its limit allows (subrequests)",
+            ));
+        }
+        if header_bytes as u64 > most {
+            invocation.broke.get_or_insert(Limit::Headers);
+            return Err(JsErrorBox::type_error(format!(
+                "fetch(): its header fields are larger than {most} bytes (header_bytes)"
+            )));
+        }
+        Ok(())
+    }
+
+    /// A timer or an operation of an invocation begins, if it may have one more. What belongs to no invocation, or to one
+    /// that is over, is not counted.
+    pub(crate) fn begin(&mut self, id: u32) -> Result<(), JsErrorBox> {
+        let most = self.limits.get(Limit::Pending);
+        let Some(invocation) = self.invocations.get_mut(id) else { return Ok(()) };
+        if invocation.pending >= most {
+            invocation.broke.get_or_insert(Limit::Pending);
+            return Err(JsErrorBox::range_error(format!(
+                "more than {most} timers and operations of this request are under way (pending): await some of them first"
+            )));
+        }
+        invocation.pending += 1;
+        Ok(())
+    }
+
+    /// It has ended.
+    pub(crate) fn done(&mut self, id: u32) {
+        if let Some(invocation) = self.invocations.get_mut(id) {
+            invocation.pending = invocation.pending.saturating_sub(1);
         }
     }
 

@@ -39,6 +39,8 @@ impl Capabilities for Nowhere {
     }
 
     fn log(&self, _level: u8, _text: &str) {}
+
+    fn own_log(&self, _: u8, _: &str) {}
 }
 
 /// The fields of every binding's answer at once.

@@ -42,11 +42,16 @@ fn closed() -> JsErrorBox {
 fn take_body(state: &Rc<RefCell<OpState>>, id: u32) -> Result<Reading, JsErrorBox> {
     let mut state = state.borrow_mut();
     let held = state.borrow_mut::<Held>();
+    let owner = held.bodies.get_mut(id).ok_or_else(closed)?.owner;
+    held.begin(owner)?;
     let slot = held.bodies.get_mut(id).ok_or_else(closed)?;
-    let body = slot.body.take().ok_or_else(|| JsErrorBox::type_error("the body is being read already"))?;
+    let Some(body) = slot.body.take() else {
+        held.done(owner);
+        return Err(JsErrorBox::type_error("the body is being read already"));
+    };
     let (reading, closed) = oneshot::channel();
     slot.reading = Some(reading);
-    Ok(Reading { body, owner: slot.owner, closed })
+    Ok(Reading { body, owner, closed })
 }
 
 async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, JsErrorBox> {
@@ -72,6 +77,7 @@ pub(crate) async fn op_body_read(
     let chunk = reading.next().await;
     let mut state = state.borrow_mut();
     let held = state.borrow_mut::<Held>();
+    held.done(reading.owner);
     held.touch(reading.owner);
     match (&chunk, held.bodies.get_mut(id)) {
         (Ok(Some(_)), Some(slot)) => slot.body = Some(reading.body),
@@ -99,6 +105,7 @@ pub(crate) async fn op_body_read_all(state: Rc<RefCell<OpState>>, #[smi] id: u32
     let mut state = state.borrow_mut();
     let held = state.borrow_mut::<Held>();
     held.bodies.remove(id);
+    held.done(reading.owner);
     held.touch(reading.owner);
     if result.as_ref().is_err_and(|error| error.get_class() == "RangeError")
         && let Some(invocation) = held.invocations.get_mut(reading.owner)
@@ -199,14 +206,14 @@ pub(crate) async fn op_stream_write(
     let sender = {
         let mut state = state.borrow_mut();
         let held = state.borrow_mut::<Held>();
-        match held.writers.get(&id) {
-            Some(sender) => sender.clone(),
-            None => return Ok(false),
-        }
+        let Some(sender) = held.writers.get(&id).cloned() else { return Ok(false) };
+        held.begin(owner)?;
+        sender
     };
     let sent = sender.send(Written::Chunk(Bytes::copy_from_slice(&chunk))).await.is_ok();
     let mut state = state.borrow_mut();
     let held = state.borrow_mut::<Held>();
+    held.done(owner);
     held.touch(owner);
     if !sent {
         held.writers.remove(&id);

@@ -2,6 +2,11 @@
 
 use deno_core::{JsRuntime, v8};
 
+use crate::limits::Limit;
+
+/// Bytes of a page of WebAssembly memory.
+const WASM_PAGE: u64 = 64 << 10;
+
 /// The startup snapshot that `build.rs` made. One for all isolates: V8 shares one read-only heap among them.
 pub(crate) static SNAPSHOT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/snapshot.bin"));
 
@@ -17,13 +22,15 @@ impl Platform {
     /// descend from the initialising one may run JavaScript. A second call changes nothing.
     pub fn start() -> Self {
         // Garbage collection runs on the thread of the function that made the garbage, so that its time is charged to
-        // it; memory that WebAssembly may take is bounded (1,024 pages are 64 MiB).
+        // it. V8 has one bound for a WebAssembly memory and one for the stack in a process, which the table of limits names.
         // Turboshaft's loop unrolling also removes the interrupt checks of loops that it takes for short, and in V8 15.0
         // it takes `for (;;) new Array(1000).fill(7)` for one: that loop could never be ended. Hence without it.
-        v8::V8::set_flags_from_string(
-            "--single-threaded-gc --no-memory-reducer --wasm-max-mem-pages=1024 \
+        v8::V8::set_flags_from_string(&format!(
+            "--single-threaded-gc --no-memory-reducer --wasm-max-mem-pages={} --stack-size={} \
              --enable-sharedarraybuffer-per-context --no-turboshaft-loop-unrolling",
-        );
+            Limit::Wasm.row().max / WASM_PAGE,
+            Limit::Stack.row().max >> 10,
+        ));
         // A WebAssembly module is validated in one native call that nothing interrupts; this bounds it. It is as much as a
         // bundle can hold.
         v8::V8::set_flags_from_string("--wasm-max-module-size=8388608");

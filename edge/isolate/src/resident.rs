@@ -9,8 +9,8 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::blank::Blank;
+use crate::buffers::External;
 use crate::code_cache::CodeCache;
-use crate::entered::{External, external_memory};
 use crate::extension::{number, unflatten};
 use crate::fault::Fault;
 use crate::invocation::{Answer, Body, Capabilities, Held, HeldBody, Invocation, News, Outcome, Payload};
@@ -46,9 +46,8 @@ impl From<Fault> for Failure {
     }
 }
 
-/// Segments of this length, and one in so many of the others, are followed by a look at the memory outside the heap.
-const LOOK_AFTER: Duration = Duration::from_millis(1);
-const LOOK_EVERY: u32 = 256;
+/// How V8 words an overflow of the stack: an error like others, which a function may catch.
+const STACK_OVERFLOW: &str = "RangeError: Maximum call stack size exceeded";
 
 pub(crate) struct Resident {
     pub(crate) program: Arc<Program>,
@@ -61,8 +60,6 @@ pub(crate) struct Resident {
     heap_full: Arc<AtomicBool>,
     condemned: RefCell<Option<Fault>>,
     external: Arc<External>,
-    /// Segments run so far.
-    segments: Cell<u32>,
     looping: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     pub(crate) last_used: Cell<Instant>,
@@ -86,16 +83,18 @@ impl Resident {
         blank.clock.start();
         let limit = usize::try_from(program.limits.get(Limit::Buffers)).unwrap_or(usize::MAX);
         blank.isolate.buffers.limit.store(limit, Ordering::Relaxed);
-        let external = Arc::new(External::default());
-        let (handle, state, context) = blank.isolate.with(|runtime| {
+        let (handle, external, state, context) = blank.isolate.with(|runtime| {
             let isolate = runtime.v8_isolate();
-            // What the runtime itself holds outside the heap is not the function's.
-            let own = external_memory(isolate);
-            external.limit.store(limit.saturating_add(own), Ordering::Relaxed);
+            let external = Arc::new(External::new(isolate, &program.limits));
             isolate.set_slot(Arc::clone(&external));
-            (isolate.thread_safe_handle(), runtime.op_state(), runtime.main_context())
+            (isolate.thread_safe_handle(), external, runtime.op_state(), runtime.main_context())
         });
-        state.borrow_mut().borrow_mut::<Held>().buffers = Arc::clone(&blank.isolate.buffers);
+        {
+            let mut state = state.borrow_mut();
+            let held = state.borrow_mut::<Held>();
+            held.buffers = Arc::clone(&blank.isolate.buffers);
+            held.limits = program.limits.clone();
+        }
         let (heap_full, known) = (Arc::clone(&blank.heap.full), Arc::clone(&program));
         let watched = Watched::new(slot, slot::Isolate { handle, heap_full, program: known });
         let resident = Rc::new(Self {
@@ -104,7 +103,6 @@ impl Resident {
             release: blank.release.clone(),
             context,
             external,
-            segments: Cell::new(0),
             state,
             watched,
             heap_full: Arc::clone(&blank.heap.full),
@@ -126,20 +124,18 @@ impl Resident {
     fn segment<R>(&self, limit: Limit, budget: Duration, body: impl FnOnce(&mut JsRuntime) -> R) -> (R, Duration) {
         let mut blank = self.blank.borrow_mut();
         blank.isolate.buffers.refused.store(false, Ordering::Relaxed);
-        self.segments.set(self.segments.get().wrapping_add(1));
         blank.clock.set(self.watched.begin(budget));
-        let (result, ended, hoards) = blank.isolate.with(|runtime| {
+        let (result, ended, hoarded) = blank.isolate.with(|runtime| {
             let result = body(runtime);
             let ended = self.watched.end();
-            // Looking costs microseconds: what took that long anyhow, and now and then the others.
-            let look = ended.used >= LOOK_AFTER || self.segments.get().is_multiple_of(LOOK_EVERY);
-            (result, ended, look && self.external.is_over(runtime.v8_isolate()))
+            let hoarded = self.external.look(runtime.v8_isolate());
+            (result, ended, self.external.over.get().copied().or(hoarded))
         });
         if ended.killed {
             self.condemn(self.broke(limit));
         }
-        if hoards || self.external.over.load(Ordering::Relaxed) {
-            self.condemn(self.broke(Limit::Buffers));
+        if let Some(limit) = hoarded {
+            self.condemn(self.broke(limit));
         }
         if self.heap_full.load(Ordering::Relaxed) {
             // A refused buffer makes V8 collect everything, at the end of which it says that the heap is full, too.
@@ -166,9 +162,11 @@ impl Resident {
         self.held(|held| held.invocations.len())
     }
 
-    /// What the top level logged.
-    pub(crate) fn start_log(&self) -> Vec<String> {
-        self.held(|held| std::mem::take(&mut held.start_log))
+    /// Gives a request, to bring it, what the function logged while no request was known to have caused it.
+    pub(crate) fn bring_own_log(&self, capabilities: &dyn Capabilities) {
+        for (level, line) in self.held(|held| std::mem::take(&mut held.own_log)) {
+            capabilities.own_log(level, &line);
+        }
     }
 
     fn held<R>(&self, body: impl FnOnce(&mut Held) -> R) -> R {
@@ -207,6 +205,10 @@ impl Resident {
             let goes_on = !held.writers.is_empty() || held.invocations.get_mut(live.id).is_some_and(|i| i.waits > 0);
             (answer, goes_on)
         });
+        if let Some(fault) = &*self.condemned.borrow() {
+            // Whatever it answered, it went over a limit for it.
+            return Err(fault.clone());
+        }
         if goes_on || answer.is_pending() {
             self.keep_looping();
         }
@@ -297,7 +299,9 @@ impl Resident {
             Outcome::Response { status, headers, body } => (status, headers, body),
             Outcome::Threw(message) => {
                 let refused = self.blank.borrow().isolate.buffers.refused.load(Ordering::Relaxed);
+                let overflowed = message.starts_with(STACK_OVERFLOW);
                 let broke = self.limit_broken_by(live).or(refused.then_some(Limit::Buffers));
+                let broke = broke.or(overflowed.then_some(Limit::Stack));
                 return Err(broke.map_or_else(|| Fault::Threw(readable(&message)), |limit| self.broke(limit)));
             }
             Outcome::Invalid(message) => return Err(Fault::InvalidResponse(readable(&message))),
@@ -307,6 +311,9 @@ impl Resident {
             .ok()
             .filter(|status| !status.is_informational())
             .ok_or_else(|| Fault::InvalidResponse(format!("{status} is no status of a final response")))?;
+        if headers.len() as u64 > self.limits().get(Limit::Headers) {
+            return Err(self.broke(Limit::Headers));
+        }
         unflatten(headers, response.headers_mut()).map_err(Fault::InvalidResponse)?;
         let length = match response.body() {
             Payload::Whole(bytes) => bytes.len() as u64,

@@ -1,6 +1,6 @@
 //! The engine through its public face: real isolates, real programs.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock, mpsc};
@@ -14,6 +14,7 @@ use crate::*;
 
 mod api;
 mod bodies;
+mod breakers;
 mod clock;
 mod code_cache;
 mod console;
@@ -74,6 +75,8 @@ where
 #[derive(Default)]
 struct Echo {
     log: RefCell<Vec<String>>,
+    /// Calls of `fetch()` under way, and the most there were at once.
+    fetching: Cell<(usize, usize)>,
 }
 
 impl Capabilities for Echo {
@@ -94,6 +97,13 @@ impl Capabilities for Echo {
     ) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>> {
         async move {
             let (head, body) = request.into_parts();
+            let (now, most) = self.fetching.get();
+            self.fetching.set((now + 1, most.max(now + 1)));
+            if head.uri.path() == "/brief" {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            let (now, most) = self.fetching.get();
+            self.fetching.set((now - 1, most));
             if head.uri.path() == "/fail" {
                 return Err("the origin is unreachable".to_owned());
             }
@@ -127,6 +137,10 @@ impl Capabilities for Echo {
 
     fn log(&self, level: u8, text: &str) {
         self.log.borrow_mut().push(format!("{level} {text}"));
+    }
+
+    fn own_log(&self, level: u8, text: &str) {
+        self.log.borrow_mut().push(format!("own {level} {text}"));
     }
 }
 

@@ -167,13 +167,11 @@ impl Worker {
                 return Invoked { result: Err(failure), timing };
             }
         };
-        for line in resident.start_log() {
-            capabilities.log(2, &line);
-        }
         let began = Instant::now();
         resident.last_used.set(began);
-        let result = resident.invoke(request, capabilities).await;
+        let result = resident.invoke(request, Rc::clone(&capabilities)).await;
         timing.function = began.elapsed();
+        resident.bring_own_log(&*capabilities);
         if resident.is_condemned() {
             self.forget(&resident);
         }

@@ -65,6 +65,17 @@ impl Request {
         Ok(response)
     }
 
+    /// One line of the function's log.
+    fn write(&self, level: u8, request_id: &str, text: &str) {
+        let (function, pop) = (&self.function.label, &self.state().name);
+        match level {
+            1 => tracing::debug!(target: "function", %pop, %function, %request_id, "{text}"),
+            2 => tracing::info!(target: "function", %pop, %function, %request_id, "{text}"),
+            3 => tracing::warn!(target: "function", %pop, %function, %request_id, "{text}"),
+            _ => tracing::error!(target: "function", %pop, %function, %request_id, "{text}"),
+        }
+    }
+
     fn state(&self) -> &State {
         &self.worker.state
     }
@@ -260,13 +271,11 @@ impl isolate::Capabilities for Request {
     }
 
     fn log(&self, level: u8, text: &str) {
-        let (function, pop, request_id) = (&self.function.label, &self.state().name, id(&self.request_id));
-        match level {
-            1 => tracing::debug!(target: "function", %pop, %function, %request_id, "{text}"),
-            2 => tracing::info!(target: "function", %pop, %function, %request_id, "{text}"),
-            3 => tracing::warn!(target: "function", %pop, %function, %request_id, "{text}"),
-            _ => tracing::error!(target: "function", %pop, %function, %request_id, "{text}"),
-        }
+        self.write(level, id(&self.request_id), text);
+    }
+
+    fn own_log(&self, level: u8, text: &str) {
+        self.write(level, "-", text);
     }
 }
 

@@ -9,6 +9,7 @@ mod geo;
 mod hello;
 mod http;
 mod jwt;
+mod limits;
 mod lost;
 mod metrics;
 mod rate_limit;

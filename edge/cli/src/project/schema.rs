@@ -9,7 +9,7 @@ use super::bindings::{self, Names};
 use super::document::{self, Node};
 use super::fields::{Field, Fields, Findings};
 use super::folder::{self, Folder};
-use super::{AssetFolder, DEFAULT_ASSET_CACHE_CONTROL, Project, ProjectErrors, SourceErrors, tokens, units};
+use super::{AssetFolder, DEFAULT_ASSET_CACHE_CONTROL, Project, ProjectErrors, SourceErrors, limits, tokens};
 
 /// Keys that wrangler knows and Skerry does not have: a project that needs one of them would not do what it says.
 const UNSUPPORTED: &[&str] = &[
@@ -242,7 +242,7 @@ fn config(findings: &mut Findings<'_>, fields: &mut Fields<'_>, folder: &Folder)
         compatibility_date: date.unwrap_or_default(),
         vars: fields.get("vars").map(|field| vars(findings, &mut names, &field)).unwrap_or_default(),
         routes: routes(findings, fields),
-        limits: fields.get("limits").map(|field| units::limits(findings, &field)).unwrap_or_default(),
+        limits: fields.get("limits").map(|field| limits::limits(findings, &field)).unwrap_or_default(),
         ratelimits: bindings::each(findings, &mut names, fields.get("ratelimits"), bindings::ratelimit),
         jwt: bindings::each(findings, &mut names, fields.get("jwt"), |findings, names, field| {
             tokens::verifier(findings, names, folder, field)

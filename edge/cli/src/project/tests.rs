@@ -354,8 +354,9 @@ fn limits_have_units_and_maxima() {
         ("cpu_ms", "\"50 ms\"", 50),
         ("wall_ms", "\"1m\"", 60_000),
         ("heap_bytes", "\"128MiB\"", 128 << 20),
-        ("heap_bytes", "\"1MB\"", 1_000_000),
-        ("heap_bytes", "\"64kib\"", 65_536),
+        ("buffer_bytes", "\"1MB\"", 1_000_000),
+        ("buffer_bytes", "\"64kib\"", 65_536),
+        ("subrequests", "0", 0),
         ("log_bytes", "100", 100),
         ("subrequests", "7", 7),
     ] {
@@ -373,7 +374,9 @@ fn limits_have_units_and_maxima() {
         ("heap_bytes", "\"99999999999999999999GiB\"", "is not"),
         ("heap_bytes", "\"18446744073709551615GiB\"", "is not"),
         ("subrequests", "\"7\"", "a whole number"),
-        ("subrequests", "1001", "the most that can be asked for is 1000"),
+        ("subrequests", "10001", "the most that can be asked for is 10000"),
+        ("heap_bytes", "\"1MiB\"", "the least that works is 8 MiB"),
+        ("stack_bytes", "\"1MiB\"", "this is 984 KiB for every function"),
     ] {
         let column = 15 + key.len() + 1;
         let keys = format!("\"limits\": {{{key:?}: {value}}}");
@@ -386,6 +389,72 @@ fn every_limit_of_the_table_is_a_key() {
     for row in &isolate::limits::TABLE {
         assert_eq!(config(&format!("\"limits\": {{{:?}: {}}}", row.key, row.max)).limits[row.key], row.max);
     }
+}
+
+#[test]
+fn a_profile_gives_its_limits_and_single_ones_override_it() {
+    for profile in &isolate::limits::PROFILES {
+        let limits = config(&format!("\"limits\": {{\"profile\": {:?}}}", profile.name)).limits;
+        for (limit, value) in profile.values {
+            assert_eq!(limits[limit.row().key], (*value).max(limit.row().min), "{} {limit:?}", profile.name);
+        }
+        let limits =
+            config(&format!("\"limits\": {{\"cpu_ms\": 7, \"profile\": {:?}, \"log_bytes\": 5}}", profile.name)).limits;
+        assert_eq!((limits["cpu_ms"], limits["log_bytes"]), (7, 5), "{}", profile.name);
+    }
+    let toml = load("wrangler.toml", &toml("[limits]\nprofile = \"deno-deploy\"\nwall_ms = \"2s\"")).unwrap();
+    assert_eq!((toml.config.limits["heap_bytes"], toml.config.limits["wall_ms"]), (512 << 20, 2_000));
+}
+
+#[test]
+fn an_unknown_profile_is_named_with_its_line_and_the_nearest() {
+    for (text, help) in [
+        ("cloudflare-worker", "did you mean \"cloudflare-workers\"?"),
+        ("Deno-Deploy", "did you mean \"deno-deploy\"?"),
+        ("vercel_edge", "did you mean \"vercel-edge\"?"),
+        ("lambda-edge-viewers", "did you mean \"lambda-edge-viewer\"?"),
+        ("nginx", "the profiles are cloudflare-workers"),
+    ] {
+        let keys = format!("\"limits\": {{\n\"profile\": {text:?}}}");
+        check_jsonc(&keys, &[("3:12 limits.profile", "there is no profile")]);
+        let errors = load("wrangler.jsonc", &jsonc(&keys)).unwrap_err().to_string();
+        assert!(errors.contains(help), "{errors}");
+    }
+    check_jsonc("\"limits\": {\"profile\": 5}", &[("2:23 limits.profile", "expected a string")]);
+    check_toml("[limits]\nprofile = \"deno\"", &[("5:11 limits.profile", "there is no profile \"deno\"")]);
+}
+
+#[test]
+fn what_a_pop_cannot_give_of_a_profile_is_said() {
+    let warned = |limits: &str| {
+        let keys = format!("\"route\": \"*/\", \"limits\": {{{limits}}}");
+        load("wrangler.jsonc", &jsonc(&keys)).unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for quiet in ["cloudflare-workers", "cloudflare-workers-free", "vercel-edge", "deno-deploy"] {
+        assert_eq!(warned(&format!("\"profile\": {quiet:?}")), Vec::<String>::new(), "{quiet}");
+    }
+    for (limits, words) in [
+        ("\"profile\": \"cloudfront-functions\"", &["heap_bytes 8 MiB instead of 2 MiB"][..]),
+        ("\"profile\": \"lambda-edge-viewer\"", &["needs a region node", "a PoP gives all"]),
+        (
+            "\"profile\": \"lambda-edge-origin\"",
+            &["needs a region node", "cpu_ms 30 s instead of 60 s", "heap_bytes 512 MiB instead of 10 GiB"],
+        ),
+        ("\"profile\": \"lambda-edge-origin\", \"heap_bytes\": \"1GB\"", &[]),
+    ] {
+        if words.is_empty() {
+            let keys = format!("\"limits\": {{{limits}}}");
+            check_jsonc(&keys, &[("2:59 limits.heap_bytes", "the most that can be asked for is 512 MiB")]);
+            continue;
+        }
+        let warnings = warned(limits);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        for word in words {
+            assert!(warnings[0].contains(word), "{word:?} is not in {}", warnings[0]);
+        }
+    }
+    let origin = warned("\"profile\": \"lambda-edge-origin\", \"heap_bytes\": \"64MiB\"");
+    assert!(!origin[0].contains("heap_bytes 512"), "{origin:?}");
 }
 
 #[test]

@@ -1,8 +1,6 @@
-//! Times and sizes as people write them, and the limits that are made of them.
+//! Times and sizes as people write them.
 
-use std::collections::BTreeMap;
-
-use isolate::limits::{Row, TABLE, Unit};
+use isolate::limits::Unit;
 
 use super::document::Node;
 use super::fields::{Field, Findings};
@@ -20,38 +18,6 @@ const SIZES: [(&str, u64); 7] = [
     ("MiB", 1 << 20),
     ("GiB", 1 << 30),
 ];
-
-/// Limits that differ from the defaults, by key, each in its base unit and within its maximum.
-pub(super) fn limits(findings: &mut Findings<'_>, field: &Field<'_>) -> BTreeMap<String, u64> {
-    let mut limits = BTreeMap::new();
-    let Some(mut fields) = findings.table(field) else { return limits };
-    for row in &TABLE {
-        let Some(field) = fields.get(row.key) else { continue };
-        if let Some(value) = limit(findings, &field, row) {
-            limits.insert(row.key.to_owned(), value);
-        }
-    }
-    fields.finish(findings, &[]);
-    limits
-}
-
-fn limit(findings: &mut Findings<'_>, field: &Field<'_>, row: &Row) -> Option<u64> {
-    let value = quantity(findings, field, row.unit)?;
-    if value == 0 {
-        findings.wrong(field, format!("a limit of 0 leaves no {}", row.doc), "remove the key to have the default");
-        return None;
-    }
-    if value > row.max {
-        let most = shown(row.max, row.unit);
-        findings.wrong(
-            field,
-            format!("the most that can be asked for is {most}"),
-            format!("it limits the {}", row.doc),
-        );
-        return None;
-    }
-    Some(value)
-}
 
 /// A number in the base unit, or a text with a suffix.
 pub(super) fn quantity(findings: &mut Findings<'_>, field: &Field<'_>, unit: Unit) -> Option<u64> {
@@ -92,10 +58,10 @@ fn with_suffix(text: &str, suffixes: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// A value in the largest unit that shows it whole.
-fn shown(value: u64, unit: Unit) -> String {
+pub(crate) fn shown(value: u64, unit: Unit) -> String {
     let suffixes: &[(&str, u64)] = match unit {
         Unit::Milliseconds => &TIMES[..2],
-        Unit::Bytes => &[SIZES[0], SIZES[4], SIZES[5]],
+        Unit::Bytes => &[SIZES[0], SIZES[4], SIZES[5], SIZES[6]],
         Unit::Count => return value.to_string(),
     };
     let (name, factor) =

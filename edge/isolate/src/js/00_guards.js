@@ -3,9 +3,10 @@
 (function () {
 "use strict";
 const { core, primordials } = __bootstrap;
+const { op_wasm_room } = core.ops;
 const {
   ArrayBufferPrototypeGetByteLength, FunctionPrototypeToString, ObjectDefineProperty, ObjectIs,
-  PromisePrototypeThen, PromiseResolve, ReflectConstruct, TypedArrayPrototypeGetBuffer, TypedArrayPrototypeGetByteOffset,
+  Number, PromisePrototypeThen, PromiseResolve, RangeError, ReflectConstruct, TypedArrayPrototypeGetBuffer, TypedArrayPrototypeGetByteOffset,
   TypedArrayPrototypeGetLength, TypedArrayPrototypeGetSymbolToStringTag, TypedArrayPrototypeSet, TypedArrayPrototypeSort,
   TypedArrayPrototypeToSorted, uncurryThis,
 } = primordials;
@@ -157,6 +158,22 @@ for (const name of ["sort", "toSorted"]) {
   });
 }
 
+const WASM_PAGE = 65536;
+
+// A count as it is read once: memories of 64 bits take a BigInt.
+const pages = (value) => typeof value === "bigint" ? value : Number(value);
+
+// WebAssembly's memory is outside the heap and not V8's to refuse: asked for here, where it would go over the limit.
+function needWasmRoom(count) {
+  const pages = Number(count);
+  // What is no number of pages, V8 refuses.
+  if (!(pages > 0 && pages < 2 ** 32)) return;
+  const invocation = core.getAsyncContext();
+  if (!op_wasm_room(typeof invocation === "number" ? invocation : 0, pages * WASM_PAGE)) {
+    throw new RangeError("WebAssembly.Memory: over the limit on WebAssembly memory (wasm_bytes)");
+  }
+}
+
 // No SharedArrayBuffer: with a second thread it would be a clock fine enough to read other tenants' memory through the
 // processor's caches. WebAssembly's memories are the other door to one. A module may define a shared memory itself, so
 // what a memory gives is checked as well as what is asked of it. Called in a live isolate: a snapshot has no WebAssembly.
@@ -173,9 +190,10 @@ function refuseSharedMemory() {
     const copy = { __proto__: null };
     for (const name of ["address", "index", "initial", "maximum", "minimum"]) {
       const value = descriptor[name];
-      if (value !== undefined) copy[name] = value;
+      if (value !== undefined) copy[name] = name === "address" || name === "index" ? value : pages(value);
     }
     if (descriptor.shared) refuse();
+    needWasmRoom(copy.initial ?? copy.minimum ?? 0);
     return ReflectConstruct(NativeMemory, [copy], new.target);
   };
   ObjectDefineProperty(Memory, "prototype", { __proto__: null, value: prototype, writable: false });
@@ -204,6 +222,13 @@ function refuseSharedMemory() {
     } }[name];
     ObjectDefineProperty(prototype, name, { __proto__: null, value: method });
   }
+  const grow = uncurryThis(prototype.grow);
+  const growing = { grow(delta) {
+    delta = pages(delta);
+    needWasmRoom(delta);
+    return grow(this, delta);
+  } };
+  ObjectDefineProperty(prototype, "grow", { __proto__: null, value: growing.grow });
   ObjectDefineProperty(WebAssembly, "Memory", { __proto__: null, value: Memory });
   // They end the process: the op that would feed them is not there. (Workers has neither.)
   delete WebAssembly.compileStreaming;

@@ -336,6 +336,14 @@ function outgoing(body, coding, invocation) {
   }
 }
 
+// Compresses a chunk piece by piece: nothing can interrupt the encoder within one.
+function compress(encoder, bytes, give) {
+  for (let at = 0; at < bytes.byteLength; at += MAX_CHUNK) {
+    const out = op_compression_write(encoder, bytes.subarray(at, at + MAX_CHUNK));
+    if (out.byteLength > 0) give(out);
+  }
+}
+
 const ENCODERS = { __proto__: null, gzip: "gzip", "x-gzip": "gzip", deflate: "deflate", br: "brotli" };
 
 function recoded(body, coding) {
@@ -347,9 +355,15 @@ function recoded(body, coding) {
   if (body.kind === TEXT || body.kind === BYTES) {
     body.take();
     const encoder = op_compression_new(format, false);
-    const head = op_compression_write(encoder, body.kind === TEXT ? core.encode(body.source) : body.source);
-    const tail = op_compression_finish(encoder, true);
-    return new BodyState(BYTES, joined([head, tail], head.byteLength + tail.byteLength));
+    const parts = [];
+    let length = 0;
+    const give = (part) => {
+      parts.push(part);
+      length += part.byteLength;
+    };
+    compress(encoder, body.kind === TEXT ? core.encode(body.source) : body.source, give);
+    give(op_compression_finish(encoder, true));
+    return new BodyState(BYTES, joined(parts, length));
   }
   let encoder;
   return new BodyState(STREAM, body.asStream().pipeThrough(new TransformStream({
@@ -357,8 +371,7 @@ function recoded(body, coding) {
       encoder = op_compression_new(format, false);
     },
     transform(chunk, controller) {
-      const out = op_compression_write(encoder, asBytes(chunk));
-      if (out.byteLength > 0) controller.enqueue(out);
+      compress(encoder, asBytes(chunk), (out) => controller.enqueue(out));
     },
     flush(controller) {
       controller.enqueue(op_compression_finish(encoder, true));
@@ -402,5 +415,5 @@ async function pump(invocation, id, reader) {
   }
 }
 
-return { BodyState, NativeBody, extractBody, mixinBody, outgoing, asBytes, lengths, TEXT, NATIVE };
+return { BodyState, NativeBody, extractBody, mixinBody, outgoing, asBytes, compress, lengths, TEXT, NATIVE };
 })();

@@ -5,10 +5,10 @@
 const { core } = __bootstrap;
 const {
   op_body_close, op_body_decode, op_body_read, op_stream_new, op_stream_write, op_stream_end,
-  op_compression_new, op_compression_write, op_compression_finish,
+  op_compression_new, op_compression_finish,
 } = core.ops;
 const { ReadableStream, WritableStream, TransformStream } = core.loadExtScript("ext:deno_web/06_streams.js");
-const { asBytes, lengths } = core.loadExtScript("ext:skerry/20_body.js");
+const { asBytes, compress, lengths } = core.loadExtScript("ext:skerry/20_body.js");
 
 // Bytes in, the same bytes out.
 class IdentityTransformStream extends TransformStream {
@@ -130,7 +130,7 @@ class CompressionStream {
     };
     this.#transform = new TransformStream({
       transform(chunk, controller) {
-        give(controller, op_compression_write(encoder.native, asBytes(chunk)));
+        compress(encoder.native, asBytes(chunk), (bytes) => controller.enqueue(bytes));
       },
       flush(controller) {
         closed(encoder);

@@ -4,7 +4,7 @@
 (function () {
 "use strict";
 const { core, primordials } = __bootstrap;
-const { op_md5, op_timing_safe_equal } = core.ops;
+const { op_begin, op_done, op_md5, op_timing_safe_equal } = core.ops;
 const {
   ArrayBufferIsView, ArrayPrototypePush, ArrayPrototypeShift, FunctionPrototypeApply, MathCeil, NumberIsNaN,
   ObjectDefineProperty, RegExpPrototypeTest, SafeRegExp, StringPrototypeToUpperCase, TypeError,
@@ -107,6 +107,17 @@ const waiting = [];
 
 // At most so many at once: the others wait, and what they were given is copied before it can change.
 async function limited(subtle, method, args) {
+  const invocation = core.getAsyncContext();
+  if (typeof invocation !== "number") return await inTurn(subtle, method, args);
+  op_begin(invocation);
+  try {
+    return await inTurn(subtle, method, args);
+  } finally {
+    op_done(invocation);
+  }
+}
+
+async function inTurn(subtle, method, args) {
   if (running >= MAX_RUNNING) {
     for (let i = 0; i < args.length; i++) args[i] = copied(args[i]);
     await new Promise((resolve) => ArrayPrototypePush(waiting, resolve));

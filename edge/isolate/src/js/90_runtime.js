@@ -365,7 +365,13 @@ globalThis.__skerry = {
   // and when it is over.
   release(id, gone) {
     if (gone) {
-      abort(id);
+      // What listens for it goes on on account of its request.
+      setAsyncContext(id);
+      try {
+        abort(id);
+      } finally {
+        setAsyncContext(undefined);
+      }
     } else {
       timers.releaseTimers(id);
       forget(id);

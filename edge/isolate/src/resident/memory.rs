@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Resident;
-use crate::entered::external_memory;
+use crate::buffers::external_memory;
 
 /// What an isolate takes beside V8's heap and buffers: V8's own structures, deno_core's, ours. Measured.
 const BESIDE: u64 = 800 << 10;

@@ -93,6 +93,8 @@ impl Capabilities for Origin {
     }
 
     fn log(&self, _: u8, _: &str) {}
+
+    fn own_log(&self, _: u8, _: &str) {}
 }
 
 fn encoded(kind: &str) -> Vec<u8> {

@@ -134,3 +134,30 @@ fn a_failure_reads_with_its_cause_and_name() {
         }
     });
 }
+
+#[test]
+fn what_no_request_is_known_to_have_logged_is_in_the_log_of_none() {
+    with_worker(|worker| async move {
+        let program = program_of(
+            &[(
+                "index.js",
+                "console.warn('at the start');
+                 export default { async fetch(request) {
+                   if (request.url.endsWith('/first')) {
+                     new Promise((resolve) => globalThis.go = resolve).then(() => console.log('of the first'));
+                     return new Response('');
+                   }
+                   globalThis.go();
+                   await scheduler.wait(1);
+                   console.log('of the second');
+                   return new Response('');
+                 } }",
+            )],
+            &[],
+        );
+        let first = ask(&worker, &program, request("GET", "/first", "")).await.unwrap();
+        assert_eq!(first.log, ["own 3 at the start"]);
+        let second = ask(&worker, &program, request("GET", "/second", "")).await.unwrap();
+        assert_eq!(second.log, ["2 of the second", "own 2 of the first"]);
+    });
+}

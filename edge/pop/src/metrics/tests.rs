@@ -74,11 +74,11 @@ fn every_limit_is_counted_under_its_code() {
     for row in &limits::TABLE {
         let fault = isolate::Fault::Limit { limit: row.limit, value: row.default };
         share.share(0).failed(&fault);
-        share.share(1).request(StatusCode::from_u16(row.status).unwrap(), Some(&fault.into()), Duration::ZERO);
+        share.share(1).request(StatusCode::from_u16(row.status()).unwrap(), Some(&fault.into()), Duration::ZERO);
     }
     let page = page(&state, Format::Prometheus);
     for row in &limits::TABLE {
-        let (code, class) = (row.code, row.status / 100);
+        let (code, class) = (row.code, row.status() / 100);
         for line in [
             format!("skerry_limit_broken_total{{function=\"f\",limit=\"{code}\"}} 1"),
             format!("skerry_function_failures_total{{function=\"f\",code=\"{code}\"}} 1"),
