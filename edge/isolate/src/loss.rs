@@ -42,6 +42,16 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Stable name: metric label.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Stuck => "stuck",
+            Self::Exhausted(_) => "exhausted",
+            Self::Broken(_) => "broken",
+            Self::Panicked(_) => "panicked",
+        }
+    }
+
     /// Whether the whole process should be replaced: what its other threads run on cannot be trusted any more.
     pub const fn taints_process(&self) -> bool {
         matches!(self, Self::Broken(_))

@@ -28,6 +28,8 @@ pub(crate) struct Metrics {
     pub(crate) functions: Functions,
     /// Polls of the control API, by what came of them.
     pub(crate) polls: Tally<&'static str>,
+    /// Workers that were lost, by cause.
+    pub(crate) lost: Tally<&'static str>,
 }
 
 /// What one worker counts, beside what it counts for each function.
@@ -57,6 +59,7 @@ impl Metrics {
             workers: (0..workers).map(|_| PerWorker::default()).collect(),
             functions: Functions::new(workers, functions),
             polls: Tally::default(),
+            lost: Tally::default(),
         }
     }
 
@@ -289,6 +292,23 @@ pub(crate) const TABLE: &[Row] = &[
         labels: &[],
         help: "Bytes written to clients, heads and framing included.",
         read: |state, samples| samples.put(&[], state.metrics.sum(|worker| &worker.sent)),
+    },
+    Row {
+        name: "skerry_workers_lost_total",
+        kind: Kind::Counter,
+        labels: &["cause"],
+        help: "Workers that a function cost this PoP, each replaced: stuck in a call that cannot be interrupted, or ended by V8.",
+        read: |state, samples| {
+            let lost = Tally::sum([&state.metrics.lost]);
+            lost.iter().for_each(|(cause, count)| samples.put(&[cause], *count));
+        },
+    },
+    Row {
+        name: "skerry_functions_quarantined",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Versions in quarantine here, old ones among them.",
+        read: |state, samples| samples.put(&[], state.strikes.quarantined()),
     },
     Row {
         name: "skerry_manifest_generation",

@@ -82,6 +82,11 @@ impl Strikes {
         self.lock().get(version)?.quarantine.clone()
     }
 
+    /// How many versions are in quarantine.
+    pub(crate) fn quarantined(&self) -> u64 {
+        self.lock().values().filter(|entry| entry.quarantine.is_some()).count() as u64
+    }
+
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,6 +120,7 @@ mod tests {
         let strikes = Strikes::open(folder.path());
         assert_eq!(strikes.quarantine("a").as_deref(), Some("fourth"));
         assert_eq!(strikes.quarantine("b"), None);
+        assert_eq!(strikes.quarantined(), 1);
     }
 
     #[test]

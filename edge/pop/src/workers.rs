@@ -142,6 +142,7 @@ impl Workers {
             }
             Event::Lost(number, loss) => {
                 self.lost.insert(number);
+                self.state.metrics.lost.add(loss.cause.as_str(), 1);
                 self.replace(number, &loss);
                 if loss.cause.taints_process() {
                     return Some(loss.cause.to_string());

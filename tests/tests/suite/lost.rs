@@ -73,6 +73,9 @@ async fn a_function_that_kills_its_worker_is_answered_for_named_and_put_in_quara
             "{message}"
         );
     };
+    let metrics = fleet.scrape("lhr").await;
+    assert_eq!(metrics.sum("skerry_workers_lost_total", &[("cause", "exhausted")]), 3.0);
+    assert_eq!(metrics.sum("skerry_functions_quarantined", &[]), 1.0);
     // Whatever is asked of it now.
     assert_quarantined(&get(pop, "/killer", &[]).await);
     assert_eq!(get(pop, "/neighbour", &[]).await.text(), "neighbour");
