@@ -225,7 +225,10 @@ fn http2() -> hyper::server::conn::http2::Builder<Local> {
 impl Worker {
     /// Starts the functions that this worker has to have started, and has not.
     async fn provision(&self, functions: &[Arc<Function>]) {
-        for function in functions.iter().filter(|function| self.index < function.min_ready as usize) {
+        let wanted = |function: &&Arc<Function>| self.index < function.min_ready as usize;
+        // One that costs workers would cost them without being asked for.
+        let bearable = |function: &&Arc<Function>| !function.quarantined.load(Ordering::Relaxed);
+        for function in functions.iter().filter(wanted).filter(bearable) {
             if let Err(fault) = self.isolates.warm(&**function).await {
                 tracing::warn!(pop = %self.state.name, function = %function.label, code = fault.code(), "not kept ready: {fault}");
             }

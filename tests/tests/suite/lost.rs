@@ -147,3 +147,22 @@ async fn a_request_that_waits_on_a_lost_worker_is_told_to_ask_again() {
     assert_eq!((head.status, head.body.len()), (503, 0), "{head:?}");
     assert!(!log(&fleet).contains("function=waiting"), "it is not to blame");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_in_quarantine_is_not_kept_ready_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    function(&folder.path().join("killer"), "\"min_ready\": 1", &[("index.js", KILLER)]);
+    let fleet = one_worker(folder.path());
+    let residents = async || fleet.scrape("lhr").await.sum("skerry_isolates", &[("state", "resident")]);
+    eventually("it is ready", async || residents().await == 1.0).await;
+    for _ in 0..3 {
+        assert_lost(&kill(&fleet, "killer").await);
+    }
+    eventually("it is in quarantine", async || {
+        get(fleet.pop("lhr"), "/killer", &[]).await.header("x-skerry-error") == "function/quarantined"
+    })
+    .await;
+    // Its worker looks each second after what is to be ready.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(residents().await, 0.0);
+}
