@@ -178,11 +178,12 @@ impl Fleet {
     }
 
     /// Sends a signal to the process of a PoP or of the origin. One that has just come back answers before the
-    /// supervisor has written down its process id: that is waited for.
+    /// supervisor has written down its process id: that is waited for. A process that is told to stop has stopped
+    /// when this returns: until the thread that takes the signal gets a turn, the others go on answering.
     pub fn signal(&self, name: &str, signal: Signal) {
         for _ in 0..500 {
             let pid = self.pid(name).and_then(Pid::from_raw);
-            if pid.is_some_and(|pid| kill_process(pid, signal).is_ok()) {
+            if pid.is_some_and(|pid| kill_process(pid, signal).is_ok() && (signal != Signal::STOP || has_stopped(pid))) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -318,4 +319,13 @@ pub fn function(folder: &Path, project: &str, modules: &[(&str, &str)]) -> PathB
         std::fs::write(path, source).expect("a file");
     }
     folder.to_owned()
+}
+
+/// Whether every thread of a process is in the state `T` (proc(5), `/proc/pid/stat`: the field after the name).
+fn has_stopped(pid: Pid) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).expect("the threads of a process");
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with('T'))
+    })
 }

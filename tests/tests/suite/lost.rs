@@ -8,11 +8,13 @@ use tests::client::try_send;
 use tests::fleet::{Options, function};
 use tests::{Fleet, Reply, eventually, get};
 
-/// Ends in an error that V8 aborts the process for.
+/// Ends in an error that V8 aborts the process for. Its CPU time is [`PATIENT`]ly limited: on a busy machine the
+/// watchdog would come first, and the cause would be another.
 const KILLER: &str = "export default { fetch(request) {
     if (new URL(request.url).searchParams.has('kill')) 'A'.repeat(2e8).match(/A/g);
     return new Response('alive');
 } }";
+const PATIENT: &str = r#""limits": { "cpu_ms": 20000 }"#;
 /// Goes on in one native call for seconds after it was told to end: V8 searches backwards naively.
 const STUCK: &str = "export default { fetch(request) {
     if (new URL(request.url).searchParams.has('kill')) 'a'.repeat(1e6).lastIndexOf('a'.repeat(1e4) + 'b');
@@ -45,7 +47,7 @@ async fn kill(fleet: &Fleet, name: &str) -> Reply {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_function_that_kills_its_worker_is_answered_for_named_and_put_in_quarantine() {
     let folder = tempfile::tempdir().unwrap();
-    let killer = function(&folder.path().join("killer"), "", &[("index.js", KILLER)]);
+    let killer = function(&folder.path().join("killer"), PATIENT, &[("index.js", KILLER)]);
     function(&folder.path().join("neighbour"), "", &[("index.js", NEIGHBOUR)]);
     let fleet = one_worker(folder.path());
     let (pop, pid) = (fleet.pop("lhr"), fleet.pid("lhr"));
@@ -129,7 +131,7 @@ async fn while_a_function_is_stuck_the_pop_goes_on_without_its_worker() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_waits_on_a_lost_worker_is_told_to_ask_again() {
     let folder = tempfile::tempdir().unwrap();
-    function(&folder.path().join("killer"), "", &[("index.js", KILLER)]);
+    function(&folder.path().join("killer"), PATIENT, &[("index.js", KILLER)]);
     let waiting = "export default { async fetch() { await new Promise((done) => setTimeout(done, 20000)); } }";
     function(&folder.path().join("waiting"), "", &[("index.js", waiting)]);
     let fleet = one_worker(folder.path());
@@ -151,7 +153,7 @@ async fn a_request_that_waits_on_a_lost_worker_is_told_to_ask_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_function_in_quarantine_is_not_kept_ready_any_more() {
     let folder = tempfile::tempdir().unwrap();
-    function(&folder.path().join("killer"), "\"min_ready\": 1", &[("index.js", KILLER)]);
+    function(&folder.path().join("killer"), &format!("\"min_ready\": 1, {PATIENT}"), &[("index.js", KILLER)]);
     let fleet = one_worker(folder.path());
     let residents = async || fleet.scrape("lhr").await.sum("skerry_isolates", &[("state", "resident")]);
     eventually("it is ready", async || residents().await == 1.0).await;
