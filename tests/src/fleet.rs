@@ -183,7 +183,8 @@ impl Fleet {
     pub fn signal(&self, name: &str, signal: Signal) {
         for _ in 0..500 {
             let pid = self.pid(name).and_then(Pid::from_raw);
-            if pid.is_some_and(|pid| kill_process(pid, signal).is_ok() && (signal != Signal::STOP || has_stopped(pid))) {
+            if pid.is_some_and(|pid| kill_process(pid, signal).is_ok() && (signal != Signal::STOP || has_stopped(pid)))
+            {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));

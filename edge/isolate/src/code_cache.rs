@@ -3,6 +3,20 @@
 //! V8 checks a code cache against its own version, its flags and the length of the source, and trusts the rest like
 //! machine code. So one is made here only, from the very program that it is for, and kept under a seal: a MAC
 //! (RFC 2104) with a key that never leaves the machine. What does not open is not shown to V8.
+//!
+//! # Why not a snapshot of the started function
+//!
+//! It would save the evaluation of the top level as well, and is left out for these reasons:
+//!
+//! - It costs more than it saves, up to a top level of several milliseconds. A start with a code cache takes an isolate that
+//!   is ready; one from its own snapshot has to make an isolate, which takes longer than all the rest of a start together
+//!   (`benches cold_start`, the rows with the pool empty), and no pool can hold those of every function.
+//! - V8 shares one read-only heap among the isolates of a process and one set of hashes among those of a snapshot, and a
+//!   release build does not check that two blobs agree: a mistake there corrupts heaps in silence.
+//! - Much of what a top level does cannot be in a snapshot, and V8 answers by ending the process that makes it (a WebAssembly
+//!   module, `Intl` objects) or by a blob that fails when it is loaded (`CryptoKey` and other objects that are native).
+//! - Whatever random numbers, times and identifiers the top level made would be the same in every isolate there ever is of
+//!   that version, the secrets of its `env` would lie in a file, and no author would see why.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

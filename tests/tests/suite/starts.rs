@@ -79,6 +79,24 @@ async fn a_deploy_leaves_a_code_cache_that_starts_take_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_isolate_is_started_by_the_head_of_a_request_before_its_body_has_come() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let folder = tempfile::tempdir().unwrap();
+    let source = "export default { fetch: async (request) => new Response(await request.text()) }";
+    function(&folder.path().join("f"), "", &[("index.js", source)]);
+    let fleet = fleet(folder.path(), &[]);
+    let residents = async || fleet.scrape("lhr").await.sum("skerry_isolates", &[("state", "resident")]);
+    assert_eq!(residents().await, 0.0);
+    let mut client = tokio::net::TcpStream::connect(fleet.pop("lhr")).await.unwrap();
+    client.write_all(b"POST /f HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nconnection: close\r\n\r\n").await.unwrap();
+    eventually("it has started", async || residents().await == 1.0).await;
+    client.write_all(b"late").await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("late"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_function_with_min_ready_is_started_before_it_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let f = function(&folder.path().join("f"), "\"min_ready\": 1", &[("index.js", SOURCE)]);
