@@ -112,13 +112,16 @@ fn main() {
 /// What V8's hashes of names begin from in this build's snapshot: a secret of the build, or the number in
 /// `SKERRY_HASH_SEED` for one that has to come out the same again.
 ///
-/// Otherwise it would be the one of the snapshot that comes with V8 and that this one is made from. Who knows the seed can send names that collide in any object that
-/// holds them, and then each look at it takes as long as it is large. V8 can also choose a seed per process and hash this
-/// snapshot anew for each isolate, but that costs half a millisecond of each start.
+/// Otherwise it would be the one of the snapshot that comes with V8 and that this one is made from. Who knows the seed can
+/// send names that collide in any object that holds them, and then each look at it takes as long as it is large. An
+/// installation makes a seed of its own from this one (`snapshot.rs`).
 fn hash_seed() -> u64 {
     println!("cargo:rerun-if-env-changed=SKERRY_HASH_SEED");
     match std::env::var("SKERRY_HASH_SEED") {
         Ok(seed) => seed.parse().unwrap_or_else(|error| panic!("SKERRY_HASH_SEED is a number: {error}")),
-        Err(_) => std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), "seed").max(1),
+        // V8 reads no number above 2⁶³ here, and takes 0 for none.
+        Err(_) => {
+            (std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), "seed") >> 1).max(1)
+        }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod origin;
 pub(crate) mod pop;
 pub(crate) mod pops;
 pub(crate) mod rollback;
+pub(crate) mod snapshot;
 pub(crate) mod up;
 pub(crate) mod versions;
 
@@ -42,6 +43,8 @@ enum Command {
     Limits(limits::Limits),
     Origin(origin::Origin),
     Pop(pop::Pop),
+    #[command(hide = true)]
+    Snapshot(snapshot::Snapshot),
     Completions(completions::Completions),
 }
 
@@ -64,6 +67,7 @@ impl Cli {
             Command::Limits(limits) => limits.run(),
             Command::Origin(origin) => origin.run(),
             Command::Pop(pop) => pop.run(),
+            Command::Snapshot(snapshot) => snapshot.run(),
             Command::Completions(completions) => completions.run(),
         }
     }

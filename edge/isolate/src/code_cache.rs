@@ -24,7 +24,7 @@ use std::sync::Arc;
 use aws_lc_rs::{constant_time, hmac};
 use deno_core::v8;
 
-use crate::platform::SNAPSHOT_ID;
+use crate::platform::snapshot;
 
 const MAGIC: &[u8] = b"skerry code cache 1\n";
 const MAC_BYTES: usize = 32;
@@ -69,7 +69,7 @@ impl Unsealed {
 /// Names what a code cache depends on beside its source. Call it once V8 runs.
 fn engine() -> String {
     let tag = v8::script_compiler::cached_data_version_tag();
-    format!("{} {tag:08x} {SNAPSHOT_ID}", v8::VERSION_STRING)
+    format!("{} {tag:08x} {}", v8::VERSION_STRING, snapshot().id)
 }
 
 impl CodeCache {
@@ -86,17 +86,14 @@ impl CodeCache {
     /// As bytes that only [`CodeCache::open`] with the same key and version takes back.
     pub fn seal(&self, key: &SealKey, version: &str) -> Vec<u8> {
         let engine = engine();
-        let mut bytes =
-            Vec::with_capacity(MAGIC.len() + engine.len() + self.len() + 64 * (self.0.len() + 1) + MAC_BYTES);
+        let mut bytes = Vec::with_capacity(MAGIC.len() + engine.len() + self.len() + 64 * (self.0.len() + 1));
         bytes.extend_from_slice(MAGIC);
         put(&mut bytes, engine.as_bytes());
         for (path, data) in &self.0 {
             put(&mut bytes, path.as_bytes());
             put(&mut bytes, data);
         }
-        let mac = mac(key, version, &bytes);
-        bytes.extend_from_slice(mac.as_ref());
-        bytes
+        seal_bytes(key, version, &bytes)
     }
 
     /// What [`CodeCache::seal`] sealed.
@@ -104,9 +101,7 @@ impl CodeCache {
     /// # Errors
     /// [`Unsealed`]: the bytes are not what this engine sealed for this version.
     pub fn open(sealed: &[u8], key: &SealKey, version: &str) -> Result<Self, Unsealed> {
-        let (bytes, tag) = sealed.split_last_chunk::<MAC_BYTES>().ok_or(Unsealed::Tampered)?;
-        constant_time::verify_slices_are_equal(mac(key, version, bytes).as_ref(), tag)
-            .map_err(|_| Unsealed::Tampered)?;
+        let bytes = unseal(sealed, key, version)?;
         let mut rest = bytes.strip_prefix(MAGIC).ok_or(Unsealed::OtherEngine)?;
         if take(&mut rest) != Some(engine().as_bytes()) {
             return Err(Unsealed::OtherEngine);
@@ -121,11 +116,23 @@ impl CodeCache {
     }
 }
 
-/// The version is signed, too: a cache of another program is as bad as a forged one.
-fn mac(key: &SealKey, version: &str, bytes: &[u8]) -> hmac::Tag {
+/// The bytes and their MAC.
+pub(crate) fn seal_bytes(key: &SealKey, label: &str, bytes: &[u8]) -> Vec<u8> {
+    [bytes, mac(key, label, bytes).as_ref()].concat()
+}
+
+/// What [`seal_bytes`] sealed under the same label.
+pub(crate) fn unseal<'a>(sealed: &'a [u8], key: &SealKey, label: &str) -> Result<&'a [u8], Unsealed> {
+    let (bytes, tag) = sealed.split_last_chunk::<MAC_BYTES>().ok_or(Unsealed::Tampered)?;
+    constant_time::verify_slices_are_equal(mac(key, label, bytes).as_ref(), tag).map_err(|_| Unsealed::Tampered)?;
+    Ok(bytes)
+}
+
+/// The label (of a code cache, its version) is signed, too: a cache of another program is as bad as a forged one.
+fn mac(key: &SealKey, label: &str, bytes: &[u8]) -> hmac::Tag {
     let mut context = hmac::Context::with_key(&key.0);
-    context.update(&(version.len() as u64).to_le_bytes());
-    context.update(version.as_bytes());
+    context.update(&(label.len() as u64).to_le_bytes());
+    context.update(label.as_bytes());
     context.update(bytes);
     context.sign()
 }

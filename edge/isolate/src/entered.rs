@@ -17,7 +17,7 @@ use crate::allowed::Stage;
 use crate::buffers::{Buffers, External};
 use crate::extension::extensions;
 use crate::loss::watch_memory;
-use crate::platform::SNAPSHOT;
+use crate::platform::snapshot;
 
 /// A JavaScript heap with its event loop. Neither `Send` nor `Sync`.
 pub(crate) struct Isolate {
@@ -32,7 +32,7 @@ impl Isolate {
             .heap_limits(0, heap_bytes)
             .array_buffer_allocator(allocator(Arc::clone(&buffers)));
         let mut runtime = JsRuntime::new(RuntimeOptions {
-            startup_snapshot: Some(SNAPSHOT),
+            startup_snapshot: Some(snapshot().bytes),
             skip_op_registration: true,
             module_loader: Some(loader),
             extensions: extensions(Stage::Run),

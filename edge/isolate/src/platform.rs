@@ -1,17 +1,22 @@
 //! V8 itself: initialised once per process, before any thread that runs JavaScript exists.
 
+use std::sync::OnceLock;
+
 use deno_core::{JsRuntime, v8};
 
 use crate::limits::Limit;
+use crate::snapshot::Snapshot;
 
 /// Bytes of a page of WebAssembly memory.
 const WASM_PAGE: u64 = 64 << 10;
 
-/// The startup snapshot that `build.rs` made. One for all isolates: V8 shares one read-only heap among them.
-pub(crate) static SNAPSHOT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/snapshot.bin"));
+/// What this process starts isolates from.
+static SNAPSHOT: OnceLock<Snapshot> = OnceLock::new();
 
-/// Names the snapshot among all that were ever made.
-pub(crate) const SNAPSHOT_ID: &str = include_str!(concat!(env!("OUT_DIR"), "/snapshot.id"));
+/// The startup snapshot of this process.
+pub(crate) fn snapshot() -> &'static Snapshot {
+    SNAPSHOT.get_or_init(Snapshot::built_in)
+}
 
 /// Proof that V8 runs in this process. Workers are made from it.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +26,12 @@ impl Platform {
     /// Starts V8. Call it on the main thread before starting others: with memory protection keys, only threads that
     /// descend from the initialising one may run JavaScript. A second call changes nothing.
     pub fn start() -> Self {
+        Self::start_from(Snapshot::built_in())
+    }
+
+    /// As [`Platform::start`], with this startup snapshot for all isolates.
+    pub fn start_from(snapshot: Snapshot) -> Self {
+        let _ = SNAPSHOT.set(snapshot);
         // Garbage collection runs on the thread of the function that made the garbage, so that its time is charged to
         // it. V8 has one bound for a WebAssembly memory and one for the stack in a process, which the table of limits names.
         // Turboshaft's loop unrolling also removes the interrupt checks of loops that it takes for short, and in V8 15.0

@@ -37,6 +37,8 @@ pub struct Config {
     pub isolate_bytes: u64,
     /// Isolates that each worker holds ready at least for functions that have none yet; 0 for none.
     pub ready: usize,
+    /// The program that makes a startup snapshot as `skerry snapshot` does; without it, the build's serves.
+    pub snapshot_maker: Option<PathBuf>,
     /// The admin listener, with health and metrics; without it there is none.
     pub admin: Option<Admin>,
     /// Functions with a metric label of their own; the others share one.

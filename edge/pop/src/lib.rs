@@ -9,6 +9,7 @@ mod capabilities;
 mod config;
 mod connection;
 mod counted;
+mod engine;
 mod fault;
 mod follow;
 mod function;
@@ -29,7 +30,7 @@ mod workers;
 
 pub use config::{Admin, Config, StartError};
 pub use function::check_bundle;
-pub use isolate::{Platform, limits};
+pub use isolate::{Platform, Snapshot, limits, prove, reseed};
 pub use listen::run;
 
 /// Path that answers 200 when this PoP can serve, 503 when it cannot; never routed to a function.

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::admin;
 use crate::config::{Config, StartError};
+use crate::engine;
 use crate::follow::Follower;
 use crate::state::State;
 use crate::workers::Workers;
@@ -31,7 +32,7 @@ pub fn run(
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(SocketAddr),
 ) -> Result<(), StartError> {
-    let platform = Platform::start();
+    let platform = Platform::start_from(engine::snapshot(&config.data, config.snapshot_maker.as_deref()));
     let state = State::new(&config)?;
     let listeners = listeners(config.listen, config.workers.max(1))
         .map_err(|source| StartError::Listen { address: config.listen, source })?;

@@ -51,8 +51,7 @@ impl Shelf {
         for path in [folder.join(BUNDLES), folder.join(CODE)] {
             fs::create_dir_all(&path).map_err(|source| StartError::Data { path, source })?;
         }
-        let path = folder.join(KEY);
-        let key = seal_key(&path).map_err(|source| StartError::Data { path, source })?;
+        let key = seal_key_of(folder).map_err(|source| StartError::Data { path: folder.join(KEY), source })?;
         Ok(Self { folder: folder.to_owned(), key, wanted: Mutex::default(), mend: Notify::new() })
     }
 
@@ -128,8 +127,9 @@ impl Shelf {
     }
 }
 
-/// The key that is here, or a new one: code caches sealed with another are made anew.
-fn seal_key(path: &Path) -> std::io::Result<SealKey> {
+/// The key of a data folder, or a new one: what was sealed with another is made anew.
+pub(crate) fn seal_key_of(folder: &Path) -> std::io::Result<SealKey> {
+    let path = &folder.join(KEY);
     if let Ok(bytes) = fs::read(path)
         && let Ok(secret) = bytes.try_into()
     {
@@ -167,7 +167,7 @@ pub(crate) fn keep(folder: &Path, name: &str, value: &impl Serialize) -> std::io
 }
 
 /// Writes a file so that a crash leaves the old one or the new one.
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = folder.join(format!(".{name}.new"));
     let mut file = fs::File::create(&temporary)?;
     file.write_all(bytes)?;

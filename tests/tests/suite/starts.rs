@@ -149,3 +149,53 @@ async fn isolates_come_and_go_a_thousand_times_and_memory_stays() {
     let late = resident();
     assert!(late < early + early / 4, "{early} bytes after 240 starts, {late} after 1,200");
 }
+
+#[tokio::test]
+async fn a_pop_has_a_startup_snapshot_of_its_own_and_makes_a_damaged_one_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    function(&folder.path().join("f"), "", &[("index.js", SOURCE)]);
+    let more = vec!["--workers=1".to_owned()];
+    let options =
+        Options { functions: Some(folder.path().to_owned()), pops: "lhr=0,nrt=0", more, ..Options::default() };
+    let fleet = Fleet::with(&options);
+    assert_eq!(get(fleet.pop("lhr"), "/f", &[]).await.text(), "1");
+    let file = |pop: &str| fleet.state().join("pops").join(pop).join("engine.snapshot");
+    let first = std::fs::read(file("lhr")).unwrap();
+    assert!(first != std::fs::read(file("nrt")).unwrap());
+
+    assert!(cached(&restarted(&fleet).await), "the code cache is for the same snapshot");
+    assert!(std::fs::read(file("lhr")).unwrap() == first, "it is kept");
+
+    let mut altered = first.clone();
+    let middle = altered.len() / 2;
+    altered[middle] ^= 1;
+    std::fs::write(file("lhr"), &altered).unwrap();
+    let anew = restarted(&fleet).await;
+    assert_eq!(anew.text(), "1");
+    assert!(started(&anew) && !cached(&anew), "its code cache was for another: {anew:?}");
+    assert!(std::fs::read(file("lhr")).unwrap() != altered);
+    assert!(!fleet.state().join("pops/lhr/engine.snapshot.unproven").exists());
+}
+
+#[test]
+fn names_hash_alike_in_one_startup_snapshot_and_otherwise_in_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&std::ffi::OsStr]| {
+        let output =
+            std::process::Command::new(tests::fleet::skerry()).arg("snapshot").args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    for file in [&one, &other] {
+        assert!(run(&[file.as_os_str()]).0);
+    }
+    let hashes = |file: &PathBuf| run(&["--prove".as_ref(), file.as_os_str()]);
+    let (proven, said) = hashes(&one);
+    assert!(proven && said.contains("has the hash"), "{said}");
+    assert_eq!(hashes(&one).1, said);
+    assert!(hashes(&other).0 && hashes(&other).1 != said);
+    // Not a snapshot: its lazily compiled parts have no source.
+    let whole = std::fs::read(&one).unwrap();
+    std::fs::write(&other, &whole[..whole.len() / 2]).unwrap();
+    assert!(!hashes(&other).0);
+}

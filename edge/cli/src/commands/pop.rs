@@ -129,6 +129,7 @@ impl Pop {
             metrics_functions: self.metrics_functions,
             isolate_bytes: self.isolates,
             ready: usize::from(self.ready),
+            snapshot_maker: std::env::current_exe().ok(),
         };
         Ok(pop::run(config, signals::shutdown(input), |_| {})?)
     }

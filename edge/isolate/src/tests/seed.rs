@@ -1,4 +1,4 @@
-//! The seed of V8's hashes is a secret of the build. (`build.rs` says why, and why not of the process.)
+//! The seed of V8's hashes is a secret of the build, until an installation has its own (`snapshot.rs`).
 
 use deno_core::v8;
 

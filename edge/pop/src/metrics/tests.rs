@@ -28,6 +28,7 @@ fn state(most: usize) -> std::sync::Arc<State> {
         ready: 0,
         admin: None,
         metrics_functions: most,
+        snapshot_maker: None,
     })
     .unwrap()
 }
