@@ -85,9 +85,11 @@ async fn a_damaged_bundle_on_disk_is_never_run_and_is_fetched_again() {
         std::fs::write(&bundle, bytes).unwrap();
     };
 
-    // With the origin there: fetched again.
+    // With the origin there: fetched again. What is killed may answer once more before it is gone.
     damage();
+    let pid = fleet.pid("lhr");
     fleet.signal("lhr", Signal::KILL);
+    eventually("it is started again", async || fleet.pid("lhr").is_some_and(|now| Some(now) != pid)).await;
     eventually("it serves the true version", async || {
         try_send(pop, http::Method::GET, "/f", &[], "").await.is_ok_and(|reply| {
             assert!(!reply.text().contains("forged"), "{reply:?}");

@@ -164,7 +164,8 @@ async fn a_function_in_quarantine_is_not_kept_ready_any_more() {
         get(fleet.pop("lhr"), "/killer", &[]).await.header("x-skerry-error") == "function/quarantined"
     })
     .await;
-    // Its worker looks each second after what is to be ready.
+    // Its worker looks each second after what is to be ready: it has done so with the last isolate gone, and once more.
+    eventually("none is kept ready", async || residents().await == 0.0).await;
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert_eq!(residents().await, 0.0);
 }
