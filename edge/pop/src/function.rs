@@ -97,11 +97,10 @@ impl Function {
     /// Reads a version that is on disk. Nothing of it stays in memory but what every request needs.
     ///
     /// # Errors
-    /// Why it cannot be run; the follower is told.
+    /// Why it cannot be run.
     pub(crate) fn read(version: &Digest, state: &State) -> Result<Self, String> {
         let bundle = state.shelf.bundle(version).ok_or_else(|| DAMAGED.to_owned());
         let function = bundle.and_then(|bundle| Self::new(bundle, version, &state.limiters, &state.shelf));
-        let function = function.inspect_err(|_| state.shelf.mend.notify_one());
         let quarantined = AtomicBool::new(state.strikes.quarantine(&version.to_string()).is_some());
         let program = |program| Mutex::new(Memory::Fresh(program));
         function.map(|(function, fresh)| Self { program: program(fresh), quarantined, ..function })
@@ -139,7 +138,10 @@ impl Source for Function {
             Some(program) => program,
             None => {
                 let bundle = self.shelf.bundle(&self.version).ok_or_else(|| {
-                    self.damaged.store(true, Ordering::Relaxed);
+                    // Told once: a follower that is told with every request would begin its poll anew with each.
+                    if !self.damaged.swap(true, Ordering::Relaxed) {
+                        self.shelf.mend.notify_one();
+                    }
                     Fault::Gone(DAMAGED.to_owned())
                 })?;
                 Arc::new(program(bundle, &self.version).map_err(Fault::Boot)?)

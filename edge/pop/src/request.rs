@@ -134,7 +134,8 @@ fn route(worker: &Worker, host: &str, path: &str) -> Result<Arc<Function>, Fault
         Found::Function(Live::Ready(function)) => Ok(Arc::clone(function)),
         Found::Function(Live::Shelved(shelved)) => {
             let read = |version: &_| Function::read(version, &worker.state);
-            shelved.function(read).cloned().map_err(|why| Fault::Bundle(why.to_string()))
+            let damaged = || worker.state.shelf.mend.notify_one();
+            shelved.function(read, damaged).cloned().map_err(|why| Fault::Bundle(why.to_string()))
         }
         Found::Function(Live::Damaged(why)) => Err(Fault::Bundle(why.to_string())),
         Found::UnknownHost | Found::UnknownPath if routes.generation == 0 => Err(Fault::NotReady),
@@ -192,9 +193,6 @@ async fn run(
         Err(failure) => failure,
     };
     worker.share(Some(function)).failed(&fault);
-    if !function.is_sound() {
-        worker.state.shelf.mend.notify_one();
-    }
     let (label, request_id) = (&function.label, id(&record.request_id));
     tracing::error!(target: "function", pop = %worker.state.name, function = %label, %request_id, code = fault.code(), "{fault}");
     match head {

@@ -47,12 +47,21 @@ impl Shelved {
         Self { version, read: OnceLock::new() }
     }
 
-    /// The function, read when this is the first to ask.
+    /// The function, read when this is the first to ask. `damaged` is called once, when everybody can see that it cannot be.
     pub(crate) fn function(
         &self,
         read: impl FnOnce(&Digest) -> Result<Function, String>,
+        damaged: impl FnOnce(),
     ) -> Result<&Arc<Function>, &Arc<str>> {
-        self.read.get_or_init(|| read(&self.version).map(Arc::new).map_err(Into::into)).as_ref()
+        let mut first = false;
+        let function = self.read.get_or_init(|| {
+            first = true;
+            read(&self.version).map(Arc::new).map_err(Into::into)
+        });
+        if first && function.is_err() {
+            damaged();
+        }
+        function.as_ref()
     }
 }
 
@@ -156,6 +165,20 @@ mod tests {
             Found::UnknownHost => "no host".to_owned(),
             Found::UnknownPath => "no path".to_owned(),
         }
+    }
+
+    #[test]
+    fn whoever_is_told_of_a_damaged_version_sees_that_it_is_and_is_told_once() {
+        let shelved = Arc::new(Shelved::new(Digest::of(b"")));
+        let told = std::cell::Cell::new(0);
+        for _ in 0..2 {
+            let damaged = || {
+                assert!(!Live::Shelved(Arc::clone(&shelved)).is_sound());
+                told.set(told.get() + 1);
+            };
+            assert!(shelved.function(|_| Err("torn".to_owned()), damaged).is_err());
+        }
+        assert_eq!(told.get(), 1);
     }
 
     #[test]
