@@ -190,11 +190,56 @@ pub struct FunctionConfig {
     /// Workers of each PoP that have the function started before anybody asks for it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub min_ready: u32,
+    /// What stands between this function and those of other tenants.
+    #[serde(default, skip_serializing_if = "Isolation::is_default")]
+    pub isolation: Isolation,
+    /// Functions of one tenant share a cell; `None`: it shares with nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<FunctionName>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+/// What stands between a function and those of other tenants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// A V8 isolate.
+    #[default]
+    Isolate,
+    /// A V8 isolate, and around it a process that can do nothing by itself: a cell.
+    Process,
+}
+
+impl Isolation {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl FromStr for Isolation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "isolate" => Ok(Self::Isolate),
+            "process" => Ok(Self::Process),
+            _ => Err(format!("{text:?} is no isolation: write \"isolate\" or \"process\"")),
+        }
+    }
+}
+
+impl fmt::Display for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Isolate => "isolate",
+            Self::Process => "process",
+        })
+    }
 }
 
 /// What a client gets when the function fails.

@@ -79,6 +79,10 @@ impl Fleet {
         if !options.distance {
             command.arg("--no-distance");
         }
+        // The whole suite holds for functions in cells, too, but for what it says of lost workers.
+        if let Some(isolation) = std::env::var_os("SUITE_ISOLATION") {
+            command.arg("--isolation").arg(isolation);
+        }
         let errors = std::fs::File::create(folder.path().join("up.log")).expect("a log");
         command.args(&options.more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         let mut child = command.spawn().expect("skerry starts");

@@ -1,6 +1,7 @@
 //! The verbs of the command line, one file each.
 
 pub(crate) mod bench;
+pub(crate) mod cell;
 pub(crate) mod completions;
 pub(crate) mod delete;
 pub(crate) mod deploy;
@@ -44,6 +45,8 @@ enum Command {
     Origin(origin::Origin),
     Pop(pop::Pop),
     #[command(hide = true)]
+    Cell(cell::Cell),
+    #[command(hide = true)]
     Snapshot(snapshot::Snapshot),
     Completions(completions::Completions),
 }
@@ -67,6 +70,7 @@ impl Cli {
             Command::Limits(limits) => limits.run(),
             Command::Origin(origin) => origin.run(),
             Command::Pop(pop) => pop.run(),
+            Command::Cell(cell) => cell.run(),
             Command::Snapshot(snapshot) => snapshot.run(),
             Command::Completions(completions) => completions.run(),
         }

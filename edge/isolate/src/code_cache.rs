@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, hmac};
 use deno_core::v8;
+use serde::{Deserialize, Serialize};
 
 use crate::platform::snapshot;
 
@@ -48,7 +49,7 @@ impl SealKey {
 }
 
 /// Why a sealed code cache is not used. It is made anew then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unsealed {
     /// Not sealed with this key for this program: altered, torn, or another's.
     Tampered,
@@ -72,6 +73,13 @@ fn engine() -> String {
     format!("{} {tag:08x} {}", v8::VERSION_STRING, snapshot().id)
 }
 
+/// What [`CodeCache::modules`] gave. V8 trusts it like machine code.
+impl<'a> FromIterator<(&'a str, &'a [u8])> for CodeCache {
+    fn from_iter<T: IntoIterator<Item = (&'a str, &'a [u8])>>(modules: T) -> Self {
+        Self(modules.into_iter().map(|(path, data)| (path.to_owned(), Arc::from(data))).collect())
+    }
+}
+
 impl CodeCache {
     /// Bytes in all.
     pub fn len(&self) -> usize {
@@ -81,6 +89,11 @@ impl CodeCache {
     /// Whether no module has one.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What V8 made, with the path of its module: for a process that is told, and believed, what to run.
+    pub fn modules(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(path, data)| (path.as_str(), &**data))
     }
 
     /// As bytes that only [`CodeCache::open`] with the same key and version takes back.

@@ -1,9 +1,11 @@
 //! Why a function gave no answer.
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::Limit;
 
 /// What went wrong in a function. The message is for its author: it may quote the function's own code.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Fault {
     /// The version cannot be started: it does not compile, throws at top level, or has no handler.
     #[error("the function does not start: {0}")]
@@ -24,6 +26,7 @@ pub enum Fault {
     #[error("the function went over its limit on {} ({} {})", .limit.row().doc, .value, unit(.limit))]
     Limit {
         /// Which.
+        #[serde(with = "by_key")]
         limit: Limit,
         /// Its value, in the unit of its row.
         value: u64,
@@ -35,6 +38,31 @@ fn unit(limit: &Limit) -> &'static str {
         crate::limits::Unit::Milliseconds => "ms",
         crate::limits::Unit::Bytes => "bytes",
         crate::limits::Unit::Count => "at most",
+    }
+}
+
+/// A limit as its key in a project file, which is its name to others.
+pub mod by_key {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::limits::{Limit, TABLE};
+
+    /// Writes the key.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(limit: &Limit, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(limit.row().key)
+    }
+
+    /// Finds the limit with the key.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Limit, D::Error> {
+        let key = <&str>::deserialize(deserializer)?;
+        let row = TABLE.iter().find(|row| row.key == key);
+        row.map(|row| row.limit).ok_or_else(|| serde::de::Error::custom("there is no such limit"))
     }
 }
 

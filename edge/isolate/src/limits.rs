@@ -187,6 +187,11 @@ impl Limits {
         self.0[limit as usize]
     }
 
+    /// Every value by its key, as [`Limits::with`] takes them.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        TABLE.iter().map(|row| (row.key, self.get(row.limit)))
+    }
+
     /// The value of a limit that is counted in milliseconds.
     pub const fn time(&self, limit: Limit) -> Duration {
         Duration::from_millis(self.get(limit))

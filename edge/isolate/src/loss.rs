@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::{Arc, Once, Weak};
 
 use deno_core::v8;
+use serde::{Deserialize, Serialize};
 
 use crate::program::Program;
 use crate::slot::Slot;
@@ -29,7 +30,7 @@ pub struct Loss {
 }
 
 /// Why a worker is lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// It was told to end and did not: it is in a native call of V8, which nothing can interrupt. The thread may come back.
     Stuck,

@@ -12,6 +12,7 @@ use deno_core::{
     ModuleSpecifier, ModuleType, ResolutionKind, SourceCodeCacheInfo, resolve_import,
 };
 use deno_error::JsErrorBox;
+use serde::{Deserialize, Serialize};
 
 use crate::code_cache::{CodeCache, Unsealed};
 use crate::fault::Fault;
@@ -142,7 +143,7 @@ impl Loader {
 }
 
 /// What became of a start's code cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CacheUse {
     /// There was none.
     #[default]

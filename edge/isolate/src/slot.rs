@@ -9,6 +9,7 @@ use deno_core::v8::IsolateHandle;
 
 use crate::loss::{Cause, Loss, Tell};
 use crate::program::Program;
+use crate::thread_clock::ThreadClock;
 
 /// What a worker does. Lives in the low bits of [`Slot::state`], below the number of the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +45,8 @@ const SAMPLE: Duration = Duration::from_millis(1);
 
 /// One worker's entry in the watchdog.
 pub(crate) struct Slot {
-    /// The worker's `schedstat` file: its first number is the time on a processor, in nanoseconds.
-    schedstat: Option<String>,
+    /// The time that the worker's thread was on a processor.
+    clock: ThreadClock,
     /// What times are counted from.
     epoch: Instant,
     /// The number of the segment, and the [`Phase`].
@@ -102,11 +103,8 @@ fn thread_time() -> Duration {
 impl Slot {
     /// The calling thread's slot. `tell` hears of its loss; without it, it is never lost.
     pub(crate) fn new(tell: Option<Tell>) -> Self {
-        let tid = std::fs::read_link("/proc/thread-self")
-            .ok()
-            .and_then(|path| Some(format!("/proc/self/task/{}/schedstat", path.file_name()?.to_str()?)));
         Self {
-            schedstat: tid,
+            clock: ThreadClock::own(),
             epoch: Instant::now(),
             state: AtomicU64::new(word(0, Phase::Idle)),
             started: AtomicU64::new(0),
@@ -133,8 +131,7 @@ impl Slot {
 
     /// Time on a processor of this slot's thread, as far as the system tells.
     pub(crate) fn on_cpu(&self) -> Option<Duration> {
-        let text = std::fs::read_to_string(self.schedstat.as_ref()?).ok()?;
-        text.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+        self.clock.now()
     }
 
     /// A segment begins, now.

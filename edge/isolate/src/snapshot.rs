@@ -50,6 +50,11 @@ impl Snapshot {
         Self { bytes: made.leak(), id }
     }
 
+    /// The bytes that [`Snapshot::new`] took; `None` for the build's, which every process of this build has.
+    pub fn made(&self) -> Option<&'static [u8]> {
+        (self.id != BUILT_ID).then_some(self.bytes)
+    }
+
     /// As bytes that only [`Snapshot::open`] with the same key takes back, in the same build.
     pub fn seal(&self, key: &SealKey) -> Vec<u8> {
         seal_bytes(key, &label(), self.bytes)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 use crate::blank::Blank;
@@ -23,7 +24,7 @@ use crate::slot::Slot;
 use crate::watchdog::Watchdog;
 
 /// How a worker keeps isolates.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Config {
     /// Blank isolates held ready at least, so that a start need not make one; more while starts come fast. 0: none ever.
     pub ready: usize,
@@ -58,7 +59,7 @@ const SPARE: (u64, u64) = (19, 20);
 const GIVE_BACK: u64 = 32 << 20;
 
 /// Where the time of a start went.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Start {
     /// Getting the program.
     pub load: Duration,
@@ -79,7 +80,7 @@ pub struct Start {
 }
 
 /// Where the time of one invocation went.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Timing {
     /// Starting an isolate, when this request had to.
     pub start: Option<Start>,
@@ -96,7 +97,7 @@ pub struct Invoked {
 }
 
 /// What a worker has, and has done so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Isolates that hold a function.
     pub residents: usize,

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::bindings::{Binding, limited, verified};
+use crate::cell::VisitParts;
 use crate::fault::origin_code;
 use crate::function::Function;
 use crate::head;
@@ -29,19 +30,75 @@ use crate::trace::Trace;
 use crate::upstream::{Target, Upstream};
 use crate::worker::Worker;
 
-/// The request that an invocation serves, and the parts of the PoP it may use.
-pub(crate) struct Request {
-    pub(crate) worker: Rc<Worker>,
-    pub(crate) function: Arc<Function>,
+/// What a function sees of a request that is not in its head as it came.
+pub(crate) struct Visit {
     pub(crate) client: IpAddr,
     /// `https` when the client's own connection is over TLS, as a trusted proxy says.
     pub(crate) scheme: &'static str,
     /// Host and port that the client asked for: a `fetch()` of the same goes to the origin.
     pub(crate) authority: String,
+    pub(crate) request_id: HeaderValue,
+}
+
+impl Visit {
+    pub(crate) fn url(&self, head: &http::request::Parts) -> String {
+        let path = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        format!("{}://{}{path}", self.scheme, self.authority)
+    }
+
+    /// The fields of one host and of this PoP's own knowledge: the client's address from nobody but this PoP.
+    pub(crate) fn complete(&self, headers: &mut HeaderMap) {
+        head::join_cookies(headers);
+        headers.reserve(5);
+        headers.insert("x-forwarded-proto", HeaderValue::from_static(self.scheme));
+        if let Ok(client) = HeaderValue::from_str(&self.client.to_string()) {
+            headers.insert("cf-connecting-ip", client.clone());
+            headers.insert("x-forwarded-for", client);
+        }
+        if let Ok(host) = HeaderValue::from_str(&self.authority) {
+            headers.insert(http::header::HOST, host);
+        }
+        headers.insert("x-request-id", self.request_id.clone());
+    }
+
+    pub(crate) fn completed(&self, name: &str) -> Option<HeaderValue> {
+        match name {
+            "host" => HeaderValue::from_str(&self.authority).ok(),
+            "x-forwarded-proto" => Some(HeaderValue::from_static(self.scheme)),
+            "cf-connecting-ip" | "x-forwarded-for" => HeaderValue::from_str(&self.client.to_string()).ok(),
+            "x-request-id" => Some(self.request_id.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_secure(&self) -> bool {
+        self.scheme == "https"
+    }
+
+    /// The request id as text.
+    pub(crate) fn request_id(&self) -> &str {
+        id(&self.request_id)
+    }
+
+    /// What a cell has to be told of it.
+    pub(crate) fn parts(&self) -> VisitParts<'_> {
+        VisitParts {
+            client: self.client,
+            secure: self.is_secure(),
+            authority: &self.authority,
+            request_id: self.request_id(),
+        }
+    }
+}
+
+/// The request that an invocation serves, and the parts of the PoP it may use.
+pub(crate) struct Request {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) function: Arc<Function>,
+    pub(crate) visit: Visit,
     /// The CDNs that the request has been through (RFC 8586): every subrequest says so too, or a loop over two of them
     /// would not be seen.
     pub(crate) passed: Vec<HeaderValue>,
-    pub(crate) request_id: HeaderValue,
     pub(crate) trace: Option<Trace>,
     pub(crate) notes: Rc<Notes>,
     pub(crate) http: &'static str,
@@ -81,7 +138,7 @@ impl Request {
     }
 
     fn place(&self) -> Value {
-        let place = self.state().locate(self.client);
+        let place = self.state().locate(self.visit.client);
         let mut cf = described(&place);
         cf["colo"] = self.state().name.to_uppercase().into();
         cf["httpProtocol"] = self.http.into();
@@ -144,33 +201,15 @@ fn nearest(argument: &str) -> Result<Value, String> {
 
 impl isolate::Capabilities for Request {
     fn url(&self, head: &http::request::Parts) -> String {
-        let path = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        format!("{}://{}{path}", self.scheme, self.authority)
+        self.visit.url(head)
     }
 
-    /// The fields of one host and of this PoP's own knowledge: the client's address from nobody but this PoP.
     fn complete(&self, headers: &mut HeaderMap) {
-        head::join_cookies(headers);
-        headers.reserve(5);
-        headers.insert("x-forwarded-proto", HeaderValue::from_static(self.scheme));
-        if let Ok(client) = HeaderValue::from_str(&self.client.to_string()) {
-            headers.insert("cf-connecting-ip", client.clone());
-            headers.insert("x-forwarded-for", client);
-        }
-        if let Ok(host) = HeaderValue::from_str(&self.authority) {
-            headers.insert(http::header::HOST, host);
-        }
-        headers.insert("x-request-id", self.request_id.clone());
+        self.visit.complete(headers);
     }
 
     fn completed(&self, name: &str) -> Option<HeaderValue> {
-        match name {
-            "host" => HeaderValue::from_str(&self.authority).ok(),
-            "x-forwarded-proto" => Some(HeaderValue::from_static(self.scheme)),
-            "cf-connecting-ip" | "x-forwarded-for" => HeaderValue::from_str(&self.client.to_string()).ok(),
-            "x-request-id" => Some(self.request_id.clone()),
-            _ => None,
-        }
+        self.visit.completed(name)
     }
 
     fn cf(&self) -> String {
@@ -187,7 +226,7 @@ impl isolate::Capabilities for Request {
         for cdn in &self.passed {
             head.headers.append(head::CDN_LOOP, cdn.clone());
         }
-        head.headers.insert("x-request-id", self.request_id.clone());
+        head.headers.insert("x-request-id", self.visit.request_id.clone());
         if let Some(trace) = &self.trace {
             trace.pass_on(&mut head.headers);
         }
@@ -196,7 +235,7 @@ impl isolate::Capabilities for Request {
         }
         async move {
             let uri = head.uri.clone();
-            let own = uri.authority().is_some_and(|a| a.as_str().eq_ignore_ascii_case(&self.authority));
+            let own = uri.authority().is_some_and(|a| a.as_str().eq_ignore_ascii_case(&self.visit.authority));
             let target = if own { Target::Origin(&self.function.assets) } else { Target::Outside };
             let response =
                 self.ask(target, head, body).await.map_err(|failure| format!("fetch(): {uri}: {failure}"))?;
@@ -218,7 +257,7 @@ impl isolate::Capabilities for Request {
                 limited(&limiter.check(network.as_deref().unwrap_or(argument), self.state().millis()))
             }
             (Some(Binding::Cohort(cohorts)), "cookie") => {
-                let secure = self.scheme == "https";
+                let secure = self.visit.is_secure();
                 cohorts.by_cookie(argument, if secure { Transport::Https } else { Transport::Http })
             }
             (Some(Binding::Cohort(cohorts)), "key") => cohorts.by_key(argument),
@@ -271,7 +310,7 @@ impl isolate::Capabilities for Request {
     }
 
     fn log(&self, level: u8, text: &str) {
-        self.write(level, id(&self.request_id), text);
+        self.write(level, self.visit.request_id(), text);
     }
 
     fn own_log(&self, level: u8, text: &str) {

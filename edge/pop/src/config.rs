@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use http::Uri;
 use ipnet::IpNet;
+use origin::bundle::Isolation;
 
 /// Everything a PoP needs to know. The command line makes it; nothing below reads the environment.
 #[derive(Clone, Debug)]
@@ -39,6 +40,10 @@ pub struct Config {
     pub ready: usize,
     /// The program that makes a startup snapshot as `skerry snapshot` does; without it, the build's serves.
     pub snapshot_maker: Option<PathBuf>,
+    /// What stands between functions, at least: project files may ask for more.
+    pub isolation: Isolation,
+    /// The program that runs functions as `skerry cell` does; without it, none can run in a process of its own.
+    pub cell_program: Option<PathBuf>,
     /// The admin listener, with health and metrics; without it there is none.
     pub admin: Option<Admin>,
     /// Functions with a metric label of their own; the others share one.

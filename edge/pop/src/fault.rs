@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     Draining,
     #[error("the worker that had this request was lost to a function; another has taken its place: ask again")]
     WorkerLost,
+    #[error("no process can be had for this function on this PoP: {0}")]
+    NoCell(String),
     #[error(
         "{0} is in quarantine on this PoP: it cost a worker thread {times} times within {minutes} minutes. Deploy a version \
          that does not; the PoP's log says what it did",
@@ -59,6 +61,7 @@ impl Fault {
             Self::NotReady => "overload/not-ready",
             Self::Draining => "overload/draining",
             Self::WorkerLost => "overload/worker-lost",
+            Self::NoCell(_) => "overload/no-cell",
             Self::Quarantined(_) => "function/quarantined",
             Self::Bundle(_) => "origin/corrupt",
             Self::Function(fault) => fault.code(),
@@ -73,7 +76,7 @@ impl Fault {
             Self::UnknownHost(_) | Self::UnknownRoute(_) => StatusCode::NOT_FOUND,
             Self::RequestBody(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::NotReady | Self::Draining | Self::WorkerLost => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::Draining | Self::WorkerLost | Self::NoCell(_) => StatusCode::SERVICE_UNAVAILABLE,
             // Not 503: another PoP that still runs it would only lose its workers to it, too.
             Self::Quarantined(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Bundle(_) => StatusCode::BAD_GATEWAY,
@@ -89,6 +92,7 @@ impl Fault {
             Self::Function(isolate::Fault::Limit { .. }) => "the function went over one of its limits".to_owned(),
             Self::Function(_) => "the function failed".to_owned(),
             Self::Origin(_) => "the origin gave no response".to_owned(),
+            Self::NoCell(_) => "no process can be had for the function now".to_owned(),
             Self::Bundle(_) => "the function's version is damaged on this PoP".to_owned(),
             other => other.to_string(),
         }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use isolate::{Program, Trial, Watchdog};
+use isolate::{Program, Trial};
 use origin::api::PopReport;
-use origin::bundle::{Bundle, Digest, FunctionName, RoutePattern};
+use origin::bundle::{Bundle, Digest, FunctionName, Isolation, RoutePattern};
 use origin::client::Control;
 use origin::deployment::{Deployment, Manifest};
 
+use crate::cell;
 use crate::fault::Fault;
 use crate::function::{DAMAGED, Function};
 use crate::routes::{Live, Routes, Shelved};
@@ -33,16 +34,17 @@ pub(crate) struct Follower {
     pub(crate) control: Control,
     /// Tries new versions, where a bad one holds up nobody.
     pub(crate) trial: Trial,
+    /// Makes the cells in which those are tried that run in cells.
+    pub(crate) maker: Option<cell::Maker>,
     pub(crate) report: PopReport,
     /// What is live but not on disk yet.
     unkept: Option<Kept>,
 }
 
 impl Follower {
-    pub(crate) fn new(state: Arc<State>, control: Control, platform: isolate::Platform, watchdog: &Watchdog) -> Self {
+    pub(crate) fn new(state: Arc<State>, control: Control, trial: Trial, maker: Option<cell::Maker>) -> Self {
         let report = PopReport { pop: state.name.clone(), ..PopReport::default() };
-        let trial = Trial::new(platform, watchdog.clone());
-        Self { state, control, trial, report, unkept: None }
+        Self { state, control, trial, maker, report, unkept: None }
     }
 
     /// Serves what the last run had, before anybody is asked. Only what is there is looked up: a bundle is read when its
@@ -117,9 +119,8 @@ impl Follower {
     async fn mend(&mut self) {
         for version in self.state.shelf.take_wanted() {
             let Some(bundle) = self.state.shelf.bundle(&version) else { continue };
-            let built = Function::new(bundle, &version, &self.state.limiters, &self.state.shelf);
-            if let Ok((_, program)) = built {
-                let _ = self.compile(&version, &program).await;
+            if let Ok((function, program)) = Function::new(bundle, &version, &self.state) {
+                let _ = self.compile(&version, &Arc::new(function), &program).await;
             }
         }
         if !self.state.routes.load().live.values().all(|(_, live)| live.is_sound()) {
@@ -127,22 +128,38 @@ impl Follower {
         }
     }
 
-    /// Tries a version, and keeps what V8 has compiled of it then.
-    async fn compile(&mut self, version: &Digest, program: &Arc<Program>) -> Result<(), String> {
-        match tokio::time::timeout(TRIAL, self.trial.compile(program, &[CALL, CALL])).await {
-            Ok(Ok(None)) => {
-                tracing::warn!(%version, "no code cache: a call of it took more than its thread could stand");
-                Ok(())
+    /// Tries a version, and keeps what V8 has compiled of it then. The outer error is that it cannot be tried now, the inner
+    /// that it does not work.
+    async fn compile(
+        &mut self,
+        version: &Digest,
+        function: &Arc<Function>,
+        program: &Arc<Program>,
+    ) -> Result<Result<(), String>, String> {
+        let isolation = function.isolation;
+        let compiling = async {
+            match isolation {
+                Isolation::Isolate => self.trial.compile(program, &[CALL, CALL]).await.map_err(Fault::Function),
+                Isolation::Process => cell::compile(&self.state, self.maker.as_ref(), function, &[CALL, CALL]).await,
             }
+        };
+        match tokio::time::timeout(TRIAL, compiling).await {
             Ok(Ok(Some(cache))) => {
-                if let Err(error) = self.state.shelf.keep_code_cache(version, &cache) {
+                if let Err(error) = self.state.shelf.keep_code_cache(version, isolation, &cache) {
                     tracing::warn!(%version, %error, "code cache not kept on disk");
                 }
-                Ok(())
             }
-            Ok(Err(fault)) => Err(fault.to_string()),
-            Err(_) => Err(format!("its start takes longer than {} s", TRIAL.as_secs())),
+            Ok(Ok(None)) => {
+                tracing::warn!(%version, "no code cache: a call of it took more than its thread could stand");
+            }
+            Ok(Err(fault @ Fault::NoCell(_))) => return Err(fault.to_string()),
+            Ok(Err(Fault::WorkerLost)) => {
+                return Ok(Err("the process in which it was tried has ended over it".to_owned()));
+            }
+            Ok(Err(fault)) => return Ok(Err(fault.to_string())),
+            Err(_) => return Ok(Err(format!("its start takes longer than {} s", TRIAL.as_secs()))),
         }
+        Ok(Ok(()))
     }
 
     /// What the control API is told: beside what was refused at the start, what is in quarantine by now.
@@ -244,19 +261,22 @@ impl Follower {
                 bundle
             }
         };
-        let built = Function::new(bundle, version, &self.state.limiters, shelf);
-        let (function, program) = match built {
+        let (function, program) = match Function::new(bundle, version, &self.state) {
             Ok(built) => built,
             Err(why) => return Ok(Err(why)),
         };
+        let function = Arc::new(function);
         if function.has_handler
-            && let Err(why) = self.compile(version, &program).await
+            && let Err(why) = self.compile(version, &function, &program).await?
         {
             return Ok(Err(why));
         }
         let quarantined = self.state.strikes.quarantine(&version.to_string()).is_some();
         function.quarantined.store(quarantined, Ordering::Relaxed);
-        Ok(Ok(Live::Ready(Arc::new(if kept { function } else { function.keep(program) }))))
+        if !kept {
+            function.keep(program);
+        }
+        Ok(Ok(Live::Ready(function)))
     }
 
     /// On disk last: what a restart finds has been live.

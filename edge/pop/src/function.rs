@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use http::HeaderValue;
 use isolate::limits::Limits;
 use isolate::{Code, Fault, Found, Platform, Program, Source};
-use origin::bundle::{Bundle, Digest, FunctionConfig, FunctionName, OnFailure};
+use origin::bundle::{Bundle, Digest, FunctionConfig, FunctionName, Isolation, OnFailure};
 
 use crate::bindings::{Binding, Limiters};
 use crate::metrics::Series;
@@ -29,6 +29,10 @@ pub(crate) struct Function {
     pub(crate) limits: Limits,
     /// Workers of this PoP that have it started before anybody asks.
     pub(crate) min_ready: u32,
+    /// Where it runs: as its project file says, or as this PoP has it for all.
+    pub(crate) isolation: Isolation,
+    /// With whose functions it shares a cell.
+    pub(crate) tenant: FunctionName,
     pub(crate) bindings: HashMap<String, Binding>,
     pub(crate) on_failure: OnFailure,
     /// Names the assets it was deployed with: what the cache holds of the origin for it is theirs. A deploy that leaves
@@ -56,22 +60,22 @@ enum Memory {
 }
 
 impl Function {
-    /// Builds what the bundle describes, with its program. `limiters` keeps counters over versions.
+    /// Builds what the bundle describes, with its program, for the PoP with this state.
     ///
     /// # Errors
     /// What is wrong with the configuration.
-    pub(crate) fn new(
-        bundle: Bundle,
-        version: &Digest,
-        limiters: &Limiters,
-        shelf: &Arc<Shelf>,
-    ) -> Result<(Self, Arc<Program>), String> {
-        let bindings = Binding::all(&bundle.name, &bundle.config, limiters)?;
+    pub(crate) fn new(bundle: Bundle, version: &Digest, state: &State) -> Result<(Self, Arc<Program>), String> {
+        let bindings = Binding::all(&bundle.name, &bundle.config, &state.limiters)?;
         let name = bundle.name.clone();
         let assets = serde_json::to_vec(&bundle.assets).map_err(|e| e.to_string())?;
         let label = format!("{name}@{}", version.short());
         let (on_failure, has_handler, min_ready) =
             (bundle.config.on_failure, bundle.main.is_some(), bundle.config.min_ready);
+        let isolation = match state.isolation {
+            Isolation::Process => Isolation::Process,
+            Isolation::Isolate => bundle.config.isolation,
+        };
+        let tenant = bundle.config.tenant.clone().unwrap_or_else(|| name.clone());
         let program = Arc::new(program(bundle, version)?);
         let function = Self {
             label_value: HeaderValue::from_str(&label).map_err(|e| e.to_string())?,
@@ -82,12 +86,14 @@ impl Function {
             has_handler,
             limits: program.limits.clone(),
             min_ready,
+            isolation,
+            tenant,
             bindings,
             on_failure,
             assets: format!("{name}/{}", Digest::of(&assets).short()),
             name,
             program: Mutex::new(Memory::Shared(Arc::downgrade(&program))),
-            shelf: Arc::clone(shelf),
+            shelf: Arc::clone(&state.shelf),
             damaged: AtomicBool::new(false),
             quarantined: AtomicBool::new(false),
         };
@@ -100,15 +106,15 @@ impl Function {
     /// Why it cannot be run.
     pub(crate) fn read(version: &Digest, state: &State) -> Result<Self, String> {
         let bundle = state.shelf.bundle(version).ok_or_else(|| DAMAGED.to_owned());
-        let function = bundle.and_then(|bundle| Self::new(bundle, version, &state.limiters, &state.shelf));
+        let function = bundle.and_then(|bundle| Self::new(bundle, version, state));
         let quarantined = AtomicBool::new(state.strikes.quarantine(&version.to_string()).is_some());
         let program = |program| Mutex::new(Memory::Fresh(program));
         function.map(|(function, fresh)| Self { program: program(fresh), quarantined, ..function })
     }
 
     /// Keeps the program in memory: it could not be written to disk.
-    pub(crate) fn keep(self, program: Arc<Program>) -> Self {
-        Self { program: Mutex::new(Memory::Unkept(program)), ..self }
+    pub(crate) fn keep(&self, program: Arc<Program>) {
+        *self.program.lock().unwrap_or_else(PoisonError::into_inner) = Memory::Unkept(program);
     }
 
     /// Has its code cache made anew: V8 did not take the one that is there.
@@ -151,7 +157,7 @@ impl Source for Function {
             *held = Memory::Shared(Arc::downgrade(&program));
         }
         drop(held);
-        Ok((program, self.shelf.code_cache(&self.version)))
+        Ok((program, self.shelf.code_cache(&self.version, self.isolation)))
     }
 }
 

@@ -6,6 +6,7 @@
 mod admin;
 mod bindings;
 mod capabilities;
+mod cell;
 mod config;
 mod connection;
 mod counted;
@@ -28,10 +29,12 @@ mod upstream;
 mod worker;
 mod workers;
 
+pub use cell::{Attempt, Chosen, run_cell};
 pub use config::{Admin, Config, StartError};
 pub use function::check_bundle;
 pub use isolate::{Platform, Snapshot, limits, prove, reseed};
 pub use listen::run;
+pub use origin::bundle::Isolation;
 
 /// Path that answers 200 when this PoP can serve, 503 when it cannot; never routed to a function.
 pub const HEALTH_PATH: &str = "/.skerry/health";

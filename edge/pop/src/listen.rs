@@ -4,13 +4,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::ThreadId;
 
-use isolate::{Platform, Watchdog};
+use isolate::{Platform, Trial, Watchdog};
 use origin::client::Control;
 use origin::token::Token;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 
 use crate::admin;
+use crate::cell;
 use crate::config::{Config, StartError};
 use crate::engine;
 use crate::follow::Follower;
@@ -20,7 +21,7 @@ use crate::workers::Workers;
 /// Connections that the kernel holds for a listener until they are accepted.
 const BACKLOG: i32 = 1024;
 /// JavaScript may use about 1 MiB of stack; what calls it, and what it calls, needs room beyond.
-const STACK_BYTES: usize = 8 << 20;
+pub(crate) const STACK_BYTES: usize = 8 << 20;
 
 /// Runs a PoP until `shutdown` resolves, then drains it. Call it on the main thread: V8 starts here, before any other
 /// thread exists. `ready` gets the address once clients can connect.
@@ -32,7 +33,8 @@ pub fn run(
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(SocketAddr),
 ) -> Result<(), StartError> {
-    let platform = Platform::start_from(engine::snapshot(&config.data, config.snapshot_maker.as_deref()));
+    let snapshot = engine::snapshot(&config.data, config.snapshot_maker.as_deref());
+    let platform = Platform::start_from(snapshot.clone());
     let state = State::new(&config)?;
     let listeners = listeners(config.listen, config.workers.max(1))
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
@@ -45,11 +47,24 @@ pub fn run(
     let watchdog = Watchdog::start().map_err(StartError::Thread)?;
     let control = Control::new(config.control.clone(), &config.token);
 
-    let (follower_state, follower_watchdog) = (Arc::clone(&state), watchdog.clone());
+    let workers = listeners.len();
+    let isolates = isolate::Config {
+        ready: config.ready,
+        memory: config.isolate_bytes / workers as u64,
+        residents: isolate::most_residents(workers),
+    };
+    let cells = config.cell_program.as_ref().map(|program| cell::Maker {
+        program: program.clone(),
+        // A tenant has few functions, and most have one.
+        isolates: isolate::Config { ready: 1, residents: isolate::most_residents(1), ..isolates },
+        snapshot: snapshot.made(),
+    });
+    let (follower_state, follower_cells) = (Arc::clone(&state), cells.clone());
+    let trial = Trial::new(platform, watchdog.clone());
     let (recalled, wait_recalled) = std::sync::mpsc::channel();
     thread("control", move |runtime| {
         runtime.block_on(async move {
-            let mut follower = Follower::new(follower_state, control, platform, &follower_watchdog);
+            let mut follower = Follower::new(follower_state, control, trial, follower_cells);
             follower.recall();
             let _ = recalled.send(());
             follower.follow().await;
@@ -67,12 +82,7 @@ pub fn run(
     }
     // What this PoP had before is live before the first client can ask for it.
     let _ = wait_recalled.recv();
-    let isolates = isolate::Config {
-        ready: config.ready,
-        memory: config.isolate_bytes / listeners.len() as u64,
-        residents: isolate::most_residents(listeners.len()),
-    };
-    let mut workers = Workers::new(state, platform, watchdog, isolates);
+    let mut workers = Workers::new(state, platform, watchdog, isolates, cells);
     for (index, listener) in listeners.into_iter().enumerate() {
         workers.start(index, listener)?;
     }

@@ -30,6 +30,8 @@ pub(crate) struct Metrics {
     pub(crate) polls: Tally<&'static str>,
     /// Workers that were lost, by cause.
     pub(crate) lost: Tally<&'static str>,
+    /// Cells that were lost, by cause.
+    pub(crate) cells_lost: Tally<&'static str>,
 }
 
 /// What one worker counts, beside what it counts for each function.
@@ -43,6 +45,8 @@ pub(crate) struct PerWorker {
     pub(crate) ready: AtomicU64,
     pub(crate) isolate_bytes: AtomicU64,
     pub(crate) evicted: AtomicU64,
+    pub(crate) cells_leased: AtomicU64,
+    pub(crate) cells_ready: AtomicU64,
     code_caches: Tally<&'static str>,
     starts: Tally<&'static str>,
     start_phases: Tally<&'static str, Totals>,
@@ -60,6 +64,7 @@ impl Metrics {
             functions: Functions::new(workers, functions),
             polls: Tally::default(),
             lost: Tally::default(),
+            cells_lost: Tally::default(),
         }
     }
 
@@ -300,6 +305,26 @@ pub(crate) const TABLE: &[Row] = &[
         help: "Workers that a function cost this PoP, each replaced: stuck in a call that cannot be interrupted, or ended by V8.",
         read: |state, samples| {
             let lost = Tally::sum([&state.metrics.lost]);
+            lost.iter().for_each(|(cause, count)| samples.put(&[cause], *count));
+        },
+    },
+    Row {
+        name: "skerry_cells",
+        kind: Kind::Gauge,
+        labels: &["state"],
+        help: "Processes that run functions: leased ones belong to a tenant, ready ones wait for one.",
+        read: |state, samples| {
+            samples.put(&["leased"], state.metrics.sum(|worker| &worker.cells_leased));
+            samples.put(&["ready"], state.metrics.sum(|worker| &worker.cells_ready));
+        },
+    },
+    Row {
+        name: "skerry_cells_lost_total",
+        kind: Kind::Counter,
+        labels: &["cause"],
+        help: "Cells that a function cost this PoP: for the causes of skerry_workers_lost_total, ended by the kernel or by hand, or for misconduct.",
+        read: |state, samples| {
+            let lost = Tally::sum([&state.metrics.cells_lost]);
             lost.iter().for_each(|(cause, count)| samples.put(&[cause], *count));
         },
     },

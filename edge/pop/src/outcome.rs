@@ -12,8 +12,9 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
-use isolate::{BoxError, CacheUse, Timing};
+use isolate::{BoxError, CacheUse, Failure, Timing};
 
+use crate::cell::CellBody;
 use crate::fault::Fault;
 use crate::function::Function;
 use crate::request::id;
@@ -25,6 +26,8 @@ use crate::worker::Worker;
 /// A body for the client, by its source.
 pub(crate) enum ClientBody {
     Function(isolate::ResponseBody),
+    /// Of a function in a cell.
+    Cell(CellBody),
     Cache(cache::Body),
     /// What the PoP itself says.
     Own(Full<Bytes>),
@@ -49,6 +52,7 @@ impl http_body::Body for ClientBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Function(body) => Pin::new(body).poll_frame(cx),
+            Self::Cell(body) => Pin::new(body).poll_frame(cx),
             Self::Cache(body) => Pin::new(body).poll_frame(cx),
             Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Self::Head(_) => Poll::Ready(None),
@@ -58,6 +62,7 @@ impl http_body::Body for ClientBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Function(body) => body.is_end_stream(),
+            Self::Cell(body) => body.is_end_stream(),
             Self::Cache(body) => body.is_end_stream(),
             Self::Own(body) => body.is_end_stream(),
             Self::Head(_) => false,
@@ -67,11 +72,20 @@ impl http_body::Body for ClientBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Function(body) => body.size_hint(),
+            Self::Cell(body) => body.size_hint(),
             Self::Cache(body) => body.size_hint(),
             Self::Own(body) => body.size_hint(),
             Self::Head(length) => length.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
+}
+
+/// What came of an invocation, wherever it ran.
+pub(crate) struct Invoked {
+    /// The response, or why there is none.
+    pub(crate) result: Result<Response<ClientBody>, Failure>,
+    /// Where the time went.
+    pub(crate) timing: Timing,
 }
 
 const POP: HeaderName = HeaderName::from_static("x-skerry-pop");

@@ -18,7 +18,7 @@ use isolate::limits::Limit;
 use isolate::{Body, BoxError, Capabilities as _, Failure};
 use origin::bundle::OnFailure;
 
-use crate::capabilities;
+use crate::capabilities::{self, Visit};
 use crate::connection::Connection;
 use crate::fault::Fault;
 use crate::function::Function;
@@ -74,11 +74,13 @@ async fn answer(
     let capabilities = Rc::new(capabilities::Request {
         worker: Rc::clone(worker),
         function: Arc::clone(&function),
-        client: client.address,
-        scheme: client.scheme,
-        authority,
+        visit: Visit {
+            client: client.address,
+            scheme: client.scheme,
+            authority,
+            request_id: record.request_id.clone(),
+        },
         passed: head.headers.get_all(head::CDN_LOOP).iter().cloned().collect(),
-        request_id: record.request_id.clone(),
         trace: record.trace.clone(),
         notes: Rc::clone(&record.notes),
         http: version(head.version),
@@ -183,13 +185,13 @@ async fn run(
         };
     }
     let request = Request::from_parts(head, body);
-    let invoked = worker.isolates.invoke(&**function, request, Rc::clone(&capabilities) as _).await;
+    let invoked = worker.invoke(&capabilities, request).await?;
     record.timing = Some(invoked.timing);
     if invoked.timing.start.is_some() {
         record.tell_start(worker);
     }
     let Failure { fault, pass_through, head } = match invoked.result {
-        Ok(response) => return Ok(response.map(ClientBody::Function)),
+        Ok(response) => return Ok(response),
         Err(failure) => failure,
     };
     worker.share(Some(function)).failed(&fault);

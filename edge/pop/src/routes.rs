@@ -148,6 +148,12 @@ impl Routes {
         matches!(self.live.get(name), Some((_, Live::Ready(function))) if function.min_ready > 0)
     }
 
+    /// The live function with this version.
+    pub(crate) fn version(&self, version: &str) -> Option<Arc<Function>> {
+        let mut functions = self.live.values().filter_map(|(_, live)| live.function());
+        functions.find(|function| isolate::Source::version(&***function) == version).map(Arc::clone)
+    }
+
     /// Whether a version is live.
     pub(crate) fn has(&self, version: &str) -> bool {
         self.versions.contains(version)

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use isolate::{CodeCache, Found, SealKey};
-use origin::bundle::{Bundle, Digest, FunctionName};
+use origin::bundle::{Bundle, Digest, FunctionName, Isolation};
 use origin::deployment::Manifest;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -83,9 +83,9 @@ impl Shelf {
     }
 
     /// The code cache of a version. One that this PoP did not make, or that is of another engine, is made anew.
-    pub(crate) fn code_cache(&self, version: &Digest) -> Found {
+    pub(crate) fn code_cache(&self, version: &Digest, isolation: Isolation) -> Found {
         let sealed = fs::read(self.folder.join(CODE).join(version.to_string())).ok()?;
-        let opened = CodeCache::open(&sealed, &self.key, &version.to_string());
+        let opened = CodeCache::open(&sealed, &self.key, &label(version, isolation));
         if let Err(why) = &opened {
             tracing::warn!(%version, why = why.as_str(), "code cache not used; it is made anew");
             self.want_code_cache(version);
@@ -104,9 +104,14 @@ impl Shelf {
         std::mem::take(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn keep_code_cache(&self, version: &Digest, cache: &CodeCache) -> std::io::Result<()> {
-        let version = version.to_string();
-        write(&self.folder.join(CODE), &version, &cache.seal(&self.key, &version))
+    pub(crate) fn keep_code_cache(
+        &self,
+        version: &Digest,
+        isolation: Isolation,
+        cache: &CodeCache,
+    ) -> std::io::Result<()> {
+        let sealed = cache.seal(&self.key, &label(version, isolation));
+        write(&self.folder.join(CODE), &version.to_string(), &sealed)
     }
 
     /// Removes what no manifest needs any more, and what an interrupted write left.
@@ -124,6 +129,15 @@ impl Shelf {
 
     fn path(&self, version: &Digest) -> PathBuf {
         self.folder.join(BUNDLES).join(version.to_string())
+    }
+}
+
+/// What a code cache is sealed for. One that came out of a cell is for cells alone: whoever has taken a cell over may have
+/// made it, and V8 would trust it like machine code.
+fn label(version: &Digest, isolation: Isolation) -> String {
+    match isolation {
+        Isolation::Isolate => version.to_string(),
+        Isolation::Process => format!("{version} in a cell"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -11,6 +11,7 @@ use cache::Cache;
 use http::{HeaderValue, Uri};
 use ipnet::IpNet;
 use middleware::geo::{Database, Location};
+use origin::bundle::Isolation;
 use tokio::sync::mpsc;
 
 use crate::bindings::Limiters;
@@ -45,6 +46,10 @@ pub(crate) struct State {
     pub(crate) limiters: Limiters,
     pub(crate) metrics: Metrics,
     pub(crate) strikes: Strikes,
+    /// Where all functions run that do not ask for more.
+    pub(crate) isolation: Isolation,
+    /// Set once the walls of cells were told of.
+    pub(crate) walls: OnceLock<()>,
     pub(crate) draining: AtomicBool,
     started: Instant,
     /// The same in seconds since 1970.
@@ -79,6 +84,8 @@ impl State {
             limiters: Limiters::default(),
             metrics: Metrics::new(config.workers.max(1), config.metrics_functions),
             strikes: Strikes::open(&config.data),
+            isolation: config.isolation,
+            walls: OnceLock::new(),
             draining: AtomicBool::new(false),
             started: Instant::now(),
             started_at: unix_seconds(),

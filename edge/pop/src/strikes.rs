@@ -7,13 +7,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::fault::Fault;
 use crate::shelf;
+use crate::state::{State, unix_seconds};
 
 /// So many strikes, and a version is in quarantine.
 pub(crate) const STRIKES: usize = 3;
@@ -89,6 +92,24 @@ impl Strikes {
 
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Notes that a live version has cost a worker or a cell (`what`), with these requests, for `cause`.
+pub(crate) fn blame(state: &State, what: &str, version: &str, cause: &str, requests: &str) {
+    let pop = &state.name;
+    let function = state.routes.load().version(version);
+    let label = function.as_ref().map_or(version, |function| &function.label);
+    let (strikes, quarantined) = state.strikes.strike(version, cause, unix_seconds());
+    tracing::error!(
+        target: "function", %pop, function = %label, requests, strikes, code = Fault::WorkerLost.code(),
+        "a {what} was lost to this function: {cause}"
+    );
+    if let Some(function) = function.as_ref().filter(|_| quarantined) {
+        let fault = Fault::Quarantined(function.label.clone());
+        if !function.quarantined.swap(true, Ordering::Relaxed) {
+            tracing::error!(target: "function", %pop, function = %label, code = fault.code(), "{fault}");
+        }
     }
 }
 

@@ -9,18 +9,25 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use http::Request;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use isolate::Body;
+use origin::bundle::Isolation;
 use origin::patient::Patient;
 use tokio::io::ReadBuf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use crate::capabilities;
+use crate::cell::Cells;
 use crate::connection::{Connection, Connections, PREFACE, Socket};
 use crate::counted::Counted;
+use crate::fault::Fault;
 use crate::function::Function;
 use crate::head_timer::HeadTimer;
 use crate::metrics::{PerWorker, Share};
+use crate::outcome::{ClientBody, Invoked};
 use crate::request::serve;
 use crate::state::State;
 use crate::upstream::Upstream;
@@ -53,10 +60,18 @@ pub(crate) struct Worker {
     pub(crate) state: Arc<State>,
     /// Its number among the workers.
     pub(crate) index: usize,
-    pub(crate) isolates: isolate::Worker,
+    engines: Engines,
     /// Those of its isolates that were evicted and counted.
     evicted: Cell<u64>,
     pub(crate) upstream: Upstream,
+}
+
+/// Where a worker runs functions.
+pub(crate) struct Engines {
+    /// In its own thread.
+    pub(crate) isolates: isolate::Worker,
+    /// In processes of their own.
+    pub(crate) cells: Rc<Cells>,
 }
 
 impl Worker {
@@ -75,13 +90,54 @@ impl Worker {
 
     /// Counts the isolates that there are now.
     pub(crate) fn count_isolates(&self) {
-        let now = self.isolates.counts();
-        self.counts().residents.store(now.residents as u64, Ordering::Relaxed);
-        self.counts().ready.store(now.ready as u64, Ordering::Relaxed);
-        self.counts().isolate_bytes.store(now.memory, Ordering::Relaxed);
+        let (own, cells) = (self.engines.isolates.counts(), self.engines.cells.counts());
+        self.counts().residents.store((own.residents + cells.residents) as u64, Ordering::Relaxed);
+        self.counts().ready.store((own.ready + cells.ready) as u64, Ordering::Relaxed);
+        self.counts().isolate_bytes.store(own.memory + cells.memory, Ordering::Relaxed);
         // What the worker that had this place before has evicted stays counted.
-        let before = self.evicted.replace(now.evicted);
-        self.counts().evicted.fetch_add(now.evicted - before, Ordering::Relaxed);
+        let evicted = own.evicted + cells.evicted;
+        let before = self.evicted.replace(evicted);
+        self.counts().evicted.fetch_add(evicted - before, Ordering::Relaxed);
+        self.engines.cells.count(self.counts());
+    }
+
+    /// Answers `request` with its function, where that runs.
+    ///
+    /// # Errors
+    /// When it could not be run at all, or its cell was lost.
+    pub(crate) async fn invoke(
+        &self,
+        capabilities: &Rc<capabilities::Request>,
+        request: Request<Body>,
+    ) -> Result<Invoked, Fault> {
+        let (function, capabilities) = (&*capabilities.function, Rc::clone(capabilities));
+        match function.isolation {
+            Isolation::Isolate => {
+                let invoked = self.engines.isolates.invoke(function, request, Rc::clone(&capabilities) as _).await;
+                let result = invoked.result.map(|response| response.map(ClientBody::Function));
+                Ok(Invoked { result, timing: invoked.timing })
+            }
+            // Boxed: requests that need no cell would carry the room for it.
+            Isolation::Process => Box::pin(self.engines.cells.invoke(Rc::clone(&capabilities), request)).await,
+        }
+    }
+
+    /// Starts a function before anybody asks for it.
+    async fn warm(&self, function: &Arc<Function>) -> Result<(), Fault> {
+        match function.isolation {
+            Isolation::Isolate => self.engines.isolates.warm(&**function).await.map_err(Fault::Function),
+            Isolation::Process => self.engines.cells.warm(function).await,
+        }
+    }
+
+    /// Whether a function is kept started on this worker.
+    fn keeps(&self, function: &Function) -> bool {
+        self.index < function.min_ready as usize
+    }
+
+    /// Requests that are under way, or whose `waitUntil` promises are.
+    fn in_flight(&self) -> usize {
+        self.engines.isolates.in_flight() + self.engines.cells.in_flight()
     }
 }
 
@@ -99,16 +155,16 @@ pub(crate) enum Order {
 pub(crate) async fn work(
     state: Arc<State>,
     index: usize,
-    isolates: impl FnOnce() -> isolate::Worker,
+    engines: impl FnOnce(&Arc<State>) -> Engines,
     listener: std::net::TcpListener,
     open: Arc<Connections>,
     mut orders: watch::Receiver<Order>,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let isolates = isolates();
+    let engines = engines(&state);
     let provisions = state.enlist(index);
     let worker =
-        Rc::new(Worker { upstream: Upstream::new(Arc::clone(&state)), state, index, isolates, evicted: Cell::new(0) });
+        Rc::new(Worker { upstream: Upstream::new(Arc::clone(&state)), state, index, engines, evicted: Cell::new(0) });
     // Before the first client.
     worker.provision(&worker.state.routes.load().provisioned).await;
     worker.count_isolates();
@@ -118,7 +174,7 @@ pub(crate) async fn work(
     let accept = async || {
         let permit = Arc::clone(&connections).acquire_owned().await.map_err(std::io::Error::other)?;
         // A worker that was given up takes no connection from the one in its place: they share the listener.
-        let accepted = std::future::poll_fn(|cx| match worker.isolates.is_lost() {
+        let accepted = std::future::poll_fn(|cx| match worker.engines.isolates.is_lost() {
             true => Poll::Pending,
             false => listener.poll_accept(cx),
         });
@@ -144,7 +200,7 @@ pub(crate) async fn work(
     let drained = async {
         graceful.shutdown().await;
         // Work that `waitUntil` was given goes on when nobody is connected any more.
-        while worker.isolates.in_flight() > 0 {
+        while worker.in_flight() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -225,11 +281,11 @@ fn http2() -> hyper::server::conn::http2::Builder<Local> {
 impl Worker {
     /// Starts the functions that this worker has to have started, and has not.
     async fn provision(&self, functions: &[Arc<Function>]) {
-        let wanted = |function: &&Arc<Function>| self.index < function.min_ready as usize;
+        let wanted = |function: &&Arc<Function>| self.keeps(function);
         // One that costs workers would cost them without being asked for.
         let bearable = |function: &&Arc<Function>| !function.quarantined.load(Ordering::Relaxed);
         for function in functions.iter().filter(wanted).filter(bearable) {
-            if let Err(fault) = self.isolates.warm(&**function).await {
+            if let Err(fault) = self.warm(function).await {
                 tracing::warn!(pop = %self.state.name, function = %function.label, code = fault.code(), "not kept ready: {fault}");
             }
         }
@@ -245,10 +301,11 @@ async fn tidy(worker: Rc<Worker>, mut provisions: mpsc::UnboundedReceiver<Provis
         }
         // Each time anew: a request that was routed before a change may start the old version after it.
         let routes = worker.state.routes.load_full();
-        worker.isolates.retain(|version| routes.has(version));
+        worker.engines.isolates.retain(|version| routes.has(version));
         // One that broke a limit is gone, and started again.
         worker.provision(&routes.provisioned).await;
-        worker.isolates.tidy().await;
+        worker.engines.isolates.tidy().await;
+        worker.engines.cells.tidy(|version| routes.has(version), |function| worker.keeps(function));
         worker.count_isolates();
     }
 }

@@ -11,13 +11,14 @@ use std::time::Duration;
 use isolate::{Loss, Platform, Watchdog};
 use tokio::sync::{mpsc, watch};
 
+use crate::cell::{self, Cells};
 use crate::config::StartError;
 use crate::connection::Connections;
 use crate::fault::Fault;
-use crate::function::Function;
 use crate::listen::thread;
-use crate::state::{State, unix_seconds};
-use crate::worker::{Order, work};
+use crate::state::State;
+use crate::strikes;
+use crate::worker::{Engines, Order, work};
 
 /// Lost threads that a process bears at a time. Each holds its isolates, and what the function had made by then, until it
 /// comes back, if it does; with more, the process drains and ends, so that its supervisor starts a fresh one.
@@ -39,6 +40,7 @@ pub(crate) struct Workers {
     platform: Platform,
     watchdog: Watchdog,
     isolates: isolate::Config,
+    cells: Option<cell::Maker>,
     sender: mpsc::UnboundedSender<Event>,
     events: mpsc::UnboundedReceiver<Event>,
     next: u64,
@@ -55,16 +57,25 @@ struct Post {
     listener: Option<TcpListener>,
     open: Arc<Connections>,
     orders: watch::Sender<Order>,
+    /// The processes of its cells, which end with it.
+    cells: cell::Pids,
 }
 
 impl Workers {
-    pub(crate) fn new(state: Arc<State>, platform: Platform, watchdog: Watchdog, isolates: isolate::Config) -> Self {
+    pub(crate) fn new(
+        state: Arc<State>,
+        platform: Platform,
+        watchdog: Watchdog,
+        isolates: isolate::Config,
+        cells: Option<cell::Maker>,
+    ) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         Self {
             state,
             platform,
             watchdog,
             isolates,
+            cells,
             sender,
             events,
             next: 0,
@@ -83,20 +94,24 @@ impl Workers {
         let (orders, order) = watch::channel(Order::Serve);
         let open = Arc::<Connections>::default();
         let (state, platform, connections) = (Arc::clone(&self.state), self.platform, Arc::clone(&open));
-        let config = self.isolates;
+        let (config, maker, cells) = (self.isolates, self.cells.clone(), cell::Pids::default());
+        let pids = cells.clone();
         let shared = listener.try_clone().map_err(StartError::Thread)?;
         let (lost, ended) = (self.sender.clone(), self.sender.clone());
         // Nobody receives once the PoP has ended.
         let watchdog = self.watchdog.telling(move |loss| drop(lost.send(Event::Lost(number, loss))));
         let thread = thread(&format!("worker-{index}"), move |runtime| {
-            let isolates = || isolate::Worker::new(platform, &watchdog, config);
-            if let Err(error) = runtime.block_on(work(state, index, isolates, shared, connections, order)) {
+            let engines = |state: &_| Engines {
+                isolates: isolate::Worker::new(platform, &watchdog, config),
+                cells: Cells::new(state, maker, pids),
+            };
+            if let Err(error) = runtime.block_on(work(state, index, engines, shared, connections, order)) {
                 tracing::error!(%error, "a worker has ended");
             }
             drop(runtime);
             let _ = ended.send(Event::Ended(number));
         })?;
-        self.posts.insert(number, Post { index, thread, listener: Some(listener), open, orders });
+        self.posts.insert(number, Post { index, thread, listener: Some(listener), open, orders, cells });
         Ok(())
     }
 
@@ -163,6 +178,7 @@ impl Workers {
                 tracing::error!(%error, worker = post.index, "a lost worker could not be replaced");
             }
             post.orders.send_replace(Order::Leave);
+            post.cells.kill();
             let abandoned = post.open.abandon(&self.state, &Fault::WorkerLost);
             requests.extend(abandoned.iter().filter_map(|connection| connection.request.clone()));
             tokio::spawn(async move {
@@ -182,25 +198,6 @@ impl Workers {
             tracing::error!(target: "function", %pop, requests, "a worker was lost between functions: {cause}");
             return;
         };
-        let function = self.function(version);
-        let label = function.as_ref().map_or(version, |function| &function.label);
-        let (strikes, quarantined) = self.state.strikes.strike(version, &cause.to_string(), unix_seconds());
-        tracing::error!(
-            target: "function", %pop, function = %label, requests, strikes, code = Fault::WorkerLost.code(),
-            "a worker was lost to this function: {cause}"
-        );
-        if let Some(function) = function.as_ref().filter(|_| quarantined) {
-            let fault = Fault::Quarantined(function.label.clone());
-            if !function.quarantined.swap(true, Ordering::Relaxed) {
-                tracing::error!(target: "function", %pop, function = %label, code = fault.code(), "{fault}");
-            }
-        }
-    }
-
-    /// The live function with this version.
-    fn function(&self, version: &str) -> Option<Arc<Function>> {
-        let routes = self.state.routes.load();
-        let mut functions = routes.live.values().filter_map(|(_, live)| live.function());
-        functions.find(|function| isolate::Source::version(&***function) == version).map(Arc::clone)
+        strikes::blame(&self.state, "worker", version, &cause.to_string(), requests);
     }
 }

@@ -70,6 +70,10 @@ pub(crate) struct Pop {
     /// Isolates that each worker holds ready for functions that have none yet; 0 for none
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(0..=1000))]
     ready: u16,
+    /// What stands between functions: isolate, a V8 isolate; or process, around it a process for each tenant that can do
+    /// nothing by itself. With isolate, functions whose project file says "isolation": "process" have one
+    #[arg(long, value_name = "WALL", default_value_t = pop::Isolation::Isolate)]
+    isolation: pop::Isolation,
     /// End when standard input ends, as a child of a supervisor does
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -130,6 +134,9 @@ impl Pop {
             isolate_bytes: self.isolates,
             ready: usize::from(self.ready),
             snapshot_maker: std::env::current_exe().ok(),
+            isolation: self.isolation,
+            // The very program that runs, even when another has taken its name since: both must be of one build.
+            cell_program: Some("/proc/self/exe".into()),
         };
         Ok(pop::run(config, signals::shutdown(input), |_| {})?)
     }

@@ -75,6 +75,10 @@ pub(crate) struct Up {
     /// Memory of each PoP for the isolates of functions; those idle longest go first
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = units::bytes)]
     isolates: u64,
+    /// What stands between functions: isolate, a V8 isolate; or process, around it a process for each tenant that can do
+    /// nothing by itself. With isolate, functions whose project file says "isolation": "process" have one
+    #[arg(long, value_name = "WALL", default_value_t = pop::Isolation::Isolate)]
+    isolation: pop::Isolation,
     /// Networks that functions may fetch from although they are not public, for instance 127.0.0.1/32
     #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     allow_fetch: Vec<IpNet>,
@@ -118,6 +122,7 @@ impl Up {
             workers: Some(self.workers.unwrap_or(share)),
             cache: self.cache,
             isolates: self.isolates,
+            isolation: self.isolation,
             allow_fetch: self.allow_fetch,
             geo: self.geo.map(|path| path.canonicalize().map_err(|error| unreadable(&path, &error))).transpose()?,
             call: Call {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use origin::bundle::{FunctionConfig, FunctionName, OnFailure, RoutePattern};
+use origin::bundle::{FunctionConfig, FunctionName, Isolation, OnFailure, RoutePattern};
 use origin::store::MAX_ATTRIBUTE_BYTES;
 
 use super::bindings::{self, Names};
@@ -250,6 +250,8 @@ fn config(findings: &mut Findings<'_>, fields: &mut Fields<'_>, folder: &Folder)
         cohorts: bindings::each(findings, &mut names, fields.get("cohorts"), bindings::cohorts),
         on_failure: fields.get("on_failure").map(|field| on_failure(findings, &field)).unwrap_or_default(),
         min_ready: fields.get("min_ready").and_then(|field| min_ready(findings, &field)).unwrap_or_default(),
+        isolation: fields.get("isolation").and_then(|field| isolation(findings, &field)).unwrap_or_default(),
+        tenant: fields.get("tenant").and_then(|field| tenant(findings, &field)),
     }
 }
 
@@ -359,6 +361,21 @@ const MOST_READY: u64 = 512;
 
 fn min_ready(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<u32> {
     findings.integer(field, 0..=MOST_READY).and_then(|number| u32::try_from(number).ok())
+}
+
+fn isolation(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<Isolation> {
+    let text = findings.string(field)?;
+    let help = "write \"isolate\" (a V8 isolate) or \"process\" (around it a process for each tenant)";
+    let isolation = text.parse();
+    isolation.inspect_err(|_| findings.wrong(field, format!("{text:?} is no isolation"), help)).ok()
+}
+
+/// The name of a tenant is as that of a function, which is the tenant of functions that name none.
+fn tenant(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<FunctionName> {
+    let text = findings.string(field)?;
+    let name = text.parse();
+    let help = "1 to 63 of a-z, 0-9 and -, beginning with a letter and not ending with -";
+    name.inspect_err(|_| findings.wrong(field, format!("{text:?} is no name of a tenant"), help)).ok()
 }
 
 fn on_failure(findings: &mut Findings<'_>, field: &Field<'_>) -> OnFailure {

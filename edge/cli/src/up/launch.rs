@@ -59,6 +59,8 @@ pub(crate) struct Settings {
     pub cache: u64,
     /// Memory of each PoP for isolates, in bytes.
     pub isolates: u64,
+    /// What stands between functions, at least.
+    pub isolation: pop::Isolation,
     /// Networks that functions may fetch from although they are not public.
     pub allow_fetch: Vec<IpNet>,
     /// Geolocation database; the built-in one without.
@@ -404,6 +406,7 @@ fn members(settings: &Settings, fleet: &Fleet, program: &Path, control: &Control
         arguments.extend(["--data".into(), fleet.state.join("pops").join(&pop.name).into_os_string()]);
         arguments.extend(["--trust".into(), text(&TRUST.join(",")), "--cache".into(), text(&settings.cache)]);
         arguments.extend(["--isolates".into(), text(&settings.isolates)]);
+        arguments.extend(["--isolation".into(), text(&settings.isolation)]);
         if !settings.allow_fetch.is_empty() {
             let networks: Vec<String> = settings.allow_fetch.iter().map(ToString::to_string).collect();
             arguments.extend(["--allow-fetch".into(), text(&networks.join(","))]);

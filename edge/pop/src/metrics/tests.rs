@@ -29,6 +29,8 @@ fn state(most: usize) -> std::sync::Arc<State> {
         admin: None,
         metrics_functions: most,
         snapshot_maker: None,
+        isolation: origin::bundle::Isolation::Isolate,
+        cell_program: None,
     })
     .unwrap()
 }

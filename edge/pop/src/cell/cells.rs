@@ -1,0 +1,213 @@
+//! The cells of one worker: one for each tenant that has functions here, and one that waits for the next.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::Request;
+use isolate::{Body, Counts, Start};
+
+use super::loss::Pids;
+use super::outside::{Maker, Outside};
+use crate::capabilities;
+use crate::fault::Fault;
+use crate::function::Function;
+use crate::metrics::PerWorker;
+use crate::outcome::Invoked;
+use crate::state::State;
+
+/// A cell in which nothing has happened for so long ends. The next request starts another in a few milliseconds.
+const IDLE: Duration = Duration::from_secs(60);
+/// When a spare cell was taken, the next is begun after what it was taken for.
+const AFTER: Duration = Duration::from_millis(10);
+/// Cells of one worker. One takes a few dozen MiB, so that memory is the bound before this is.
+const MOST: usize = 128;
+
+/// The cells of one worker.
+pub(crate) struct Cells {
+    state: Arc<State>,
+    maker: Option<Maker>,
+    /// Bytes that their isolates may take together.
+    memory: u64,
+    pids: Pids,
+    /// By tenant.
+    leased: RefCell<HashMap<String, Rc<Outside>>>,
+    spare: RefCell<Option<Rc<Outside>>>,
+    /// Some function here is to run in a cell: a spare one is kept.
+    wanted: Cell<bool>,
+    /// What cells that have ended had evicted.
+    evicted: Cell<u64>,
+}
+
+impl Cells {
+    /// None yet.
+    pub(crate) fn new(state: &Arc<State>, maker: Option<Maker>, pids: Pids) -> Rc<Self> {
+        let memory = maker.as_ref().map_or(0, |maker| maker.isolates.memory);
+        let wanted = state.isolation == origin::bundle::Isolation::Process;
+        let cells = Rc::new(Self {
+            state: Arc::clone(state),
+            maker,
+            memory,
+            pids,
+            leased: RefCell::default(),
+            spare: RefCell::default(),
+            wanted: Cell::new(wanted),
+            evicted: Cell::new(0),
+        });
+        if wanted {
+            cells.keep_spare();
+        }
+        cells
+    }
+
+    /// Answers `request` in the cell of the function's tenant.
+    ///
+    /// # Errors
+    /// [`Fault::NoCell`] when there is none and none can be had, [`Fault::WorkerLost`] when it ends over the request.
+    pub(crate) async fn invoke(
+        self: &Rc<Self>,
+        capabilities: Rc<capabilities::Request>,
+        request: Request<Body>,
+    ) -> Result<Invoked, Fault> {
+        let began = Instant::now();
+        let (cell, is_new) = self.lease(&capabilities.function).await?;
+        let waited = began.elapsed();
+        let mut invoked = cell.invoke(capabilities, request).await?;
+        if let Some(start) = invoked.timing.start.as_mut().filter(|_| is_new) {
+            // What a start waits for its isolate, it waits here for its cell.
+            *start = Start { isolate: start.isolate + waited, total: start.total + waited, ..*start };
+        }
+        Ok(invoked)
+    }
+
+    /// Starts a function before anybody asks for it.
+    ///
+    /// # Errors
+    /// As [`Cells::invoke`], and why the function does not start.
+    pub(crate) async fn warm(self: &Rc<Self>, function: &Arc<Function>) -> Result<(), Fault> {
+        self.lease(function).await?.0.warm(function).await
+    }
+
+    /// Requests that are under way, or whose `waitUntil` promises are.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.leased.borrow().values().map(|cell| cell.flights.borrow().len()).sum()
+    }
+
+    /// What all have and have done.
+    pub(crate) fn counts(&self) -> Counts {
+        let (leased, spare) = (self.leased.borrow(), self.spare.borrow());
+        let none = Counts { evicted: self.evicted.get(), ..Counts::default() };
+        leased.values().chain(&*spare).map(|cell| cell.counts.get()).fold(none, |sum, counts| Counts {
+            residents: sum.residents + counts.residents,
+            ready: sum.ready + counts.ready,
+            memory: sum.memory + counts.memory,
+            evicted: sum.evicted + counts.evicted,
+        })
+    }
+
+    /// Counts the cells that there are now.
+    pub(crate) fn count(&self, counts: &PerWorker) {
+        counts.cells_leased.store(self.leased.borrow().len() as u64, Ordering::Relaxed);
+        counts.cells_ready.store(u64::from(self.spare.borrow().is_some()), Ordering::Relaxed);
+    }
+
+    /// Housekeeping, about once a second: the cells that nobody needs end, and a spare one stands ready.
+    pub(crate) fn tidy(&self, is_live: impl Fn(&str) -> bool, is_kept: impl Fn(&Function) -> bool) {
+        let ended: Vec<_> = self.leased.borrow_mut().extract_if(|_, cell| cell.has_ended()).collect();
+        ended.iter().for_each(|(_, cell)| self.bury(cell));
+        let idle: Vec<_> = self.leased.borrow().values().filter(|cell| cell.is_idle()).map(Rc::clone).collect();
+        for cell in self.leased.borrow().values() {
+            cell.tidy();
+        }
+        for cell in &idle {
+            cell.retire(&is_live);
+        }
+        // What is kept ready keeps its cell.
+        let unkept = |cell: &&Rc<Outside>| !cell.functions.borrow().values().any(|function| is_kept(function));
+        let mut unkept: Vec<_> = idle.iter().filter(unkept).collect();
+        unkept.sort_by_key(|cell| cell.last_used.get());
+        let mut memory = self.counts().memory;
+        for cell in unkept {
+            let is_empty = cell.functions.borrow().is_empty();
+            if is_empty || memory > self.memory || cell.last_used.get().elapsed() >= IDLE {
+                memory = memory.saturating_sub(cell.counts.get().memory);
+                self.end(cell);
+            }
+        }
+        if self.wanted.get() {
+            self.keep_spare();
+        }
+    }
+
+    /// The cell of a function's tenant, ready; whether this has begun or waited for it.
+    async fn lease(self: &Rc<Self>, function: &Function) -> Result<(Rc<Outside>, bool), Fault> {
+        let known = self.leased.borrow().get(function.tenant.as_str()).map(Rc::clone);
+        if let Some(cell) = known.filter(|cell| !cell.has_ended()) {
+            cell.last_used.set(Instant::now());
+            let is_new = !cell.is_ready();
+            if is_new {
+                cell.ready().await.map_err(Fault::NoCell)?;
+            }
+            return Ok((cell, is_new));
+        }
+        self.make_room()?;
+        let spare = self.spare.borrow_mut().take().filter(|cell| !cell.has_ended());
+        let cell = match spare {
+            Some(cell) => cell,
+            None => self.start()?,
+        };
+        cell.last_used.set(Instant::now());
+        let before = self.leased.borrow_mut().insert(function.tenant.as_str().to_owned(), Rc::clone(&cell));
+        before.iter().for_each(|cell| self.bury(cell));
+        self.wanted.set(true);
+        let cells = Rc::clone(self);
+        isolate::spawn_local(async move {
+            tokio::time::sleep(AFTER).await;
+            cells.keep_spare();
+        });
+        cell.ready().await.map_err(Fault::NoCell)?;
+        Ok((cell, true))
+    }
+
+    fn start(&self) -> Result<Rc<Outside>, Fault> {
+        let none = "this PoP was started without the program that is a cell";
+        let maker = self.maker.as_ref().ok_or_else(|| Fault::NoCell(none.to_owned()))?;
+        Outside::start(&self.state, maker, &self.pids).map_err(|error| Fault::NoCell(format!("no process: {error}")))
+    }
+
+    /// Ends the cell that was idle longest if there are as many as may be.
+    fn make_room(&self) -> Result<(), Fault> {
+        if self.leased.borrow().len() < MOST {
+            return Ok(());
+        }
+        let oldest = {
+            let leased = self.leased.borrow();
+            leased.values().filter(|cell| cell.is_idle()).min_by_key(|cell| cell.last_used.get()).map(Rc::clone)
+        };
+        let oldest = oldest.ok_or_else(|| Fault::NoCell(format!("all {MOST} cells of a worker are in use")))?;
+        self.end(&oldest);
+        Ok(())
+    }
+
+    fn end(&self, cell: &Rc<Outside>) {
+        cell.dismiss(None);
+        let gone: Vec<_> = self.leased.borrow_mut().extract_if(|_, leased| Rc::ptr_eq(leased, cell)).collect();
+        gone.iter().for_each(|(_, cell)| self.bury(cell));
+    }
+
+    /// What it has done stays counted.
+    fn bury(&self, cell: &Outside) {
+        self.evicted.set(self.evicted.get() + cell.counts.get().evicted);
+    }
+
+    fn keep_spare(&self) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.as_ref().is_none_or(|cell| cell.has_ended()) {
+            // One that cannot be had is missed by the next request, which says so.
+            *spare = self.start().ok();
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What a cell asks of its PoP, and tells it, for the invocations that it has.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Uri};
+use isolate::limits::Limit;
+use isolate::{Body, Capabilities as _, Counts};
+
+use super::link::{Link, Peer, Question};
+use super::message::{Favour, Head, Note, decode, encode, fields, header_map};
+use super::outside::Outside;
+use super::wire::Ended;
+
+/// What is said of an invocation that is over: the question has crossed the news.
+const OVER: &str = "the request that this belongs to is over";
+/// More than any process has of anything. A count beyond it is made up.
+const MOST_COUNTED: u64 = 1 << 40;
+
+impl Peer for Rc<Outside> {
+    fn asked(&self, link: &Rc<Link>, question: Question) -> Result<(), Ended> {
+        let Question { exchange, message, body } = question;
+        let answering = Rc::clone(link);
+        match decode(&message)? {
+            Favour::Fetch { invocation, method, uri, fields: sent, cf } => {
+                let (head, cf) = (fetch_head(method, uri, &sent)?, cf.to_owned());
+                let fetching = self.may_fetch(invocation, head.headers_ref()).map(|request| {
+                    let body = body.map_or_else(super::inside::empty, |body| Box::pin(body) as Body);
+                    (request, head.body(body))
+                });
+                link.serve(exchange, async move {
+                    let fetched = match fetching {
+                        Ok((request, Ok(fetch))) => request.fetch(fetch, cf).await,
+                        Ok((_, Err(error))) => Err(error.to_string()),
+                        Err(why) => Err(why),
+                    };
+                    answer_fetch(&answering, exchange, fetched);
+                });
+            }
+            Favour::Call { invocation, binding, method, argument } => {
+                let request = self.request(invocation);
+                let calling =
+                    request.map(|it| it.call_async(binding.to_owned(), method.to_owned(), argument.to_owned()));
+                link.serve(exchange, async move {
+                    let answer = match calling {
+                        Some(calling) => calling.await,
+                        None => Err(OVER.to_owned()),
+                    };
+                    answering.answer(exchange, &encode(&answer), None::<Body>);
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn told(&self, note: &[u8]) -> Result<(), Ended> {
+        match decode(note)? {
+            Note::Log { invocation, level, text, own } => {
+                let flights = self.flights.borrow();
+                let Some(flight) = flights.get(&invocation) else { return Ok(()) };
+                let left = flight.log_bytes.get().checked_sub(text.len() as u64);
+                flight.log_bytes.set(left.ok_or(Ended::Misconduct("more for the log than its limit allows"))?);
+                if own { flight.request.own_log(level, text) } else { flight.request.log(level, text) }
+            }
+            Note::Used { invocation, nanos } => {
+                let request = self.request(invocation);
+                request.inspect(|request| request.used(Duration::from_nanos(nanos.min(MOST_COUNTED))));
+            }
+            Note::Broke { invocation, limit } => {
+                self.request(invocation).inspect(|request| request.broke(limit));
+            }
+            Note::Over { invocation } => {
+                let over = self.flights.borrow_mut().remove(&invocation);
+                drop(over);
+            }
+            Note::Counts(counts) => {
+                let sound = |count: usize| count.min(MOST_COUNTED as usize);
+                self.counts.set(Counts {
+                    residents: sound(counts.residents),
+                    ready: sound(counts.ready),
+                    memory: counts.memory.min(MOST_COUNTED),
+                    // Never less than it said before.
+                    evicted: counts.evicted.clamp(self.counts.get().evicted, MOST_COUNTED),
+                });
+            }
+            Note::Retire(_) => return Err(Ended::Misconduct("what only its PoP says")),
+        }
+        Ok(())
+    }
+}
+
+impl Outside {
+    /// The request of an invocation that may `fetch()` once more. The cell has its own count, which comes first as long as
+    /// the cell is what it was.
+    fn may_fetch(
+        &self,
+        invocation: u64,
+        headers: Option<&HeaderMap>,
+    ) -> Result<Rc<crate::capabilities::Request>, String> {
+        let flights = self.flights.borrow();
+        let flight = flights.get(&invocation).ok_or(OVER)?;
+        let limits = &flight.request.function.limits;
+        let left = flight.fetches.get().checked_sub(1).ok_or("fetch(): no subrequest is left (subrequests)")?;
+        let bytes: usize = headers.into_iter().flatten().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if bytes as u64 > limits.get(Limit::Headers) {
+            return Err("fetch(): its header fields are too large (header_bytes)".to_owned());
+        }
+        flight.fetches.set(left);
+        Ok(Rc::clone(&flight.request))
+    }
+}
+
+/// The head of a `fetch()`: to an absolute URL, as the cell's own ops leave no other.
+fn fetch_head(method: &str, uri: &str, sent: &super::message::Fields<'_>) -> Result<http::request::Builder, Ended> {
+    const NONE: Ended = Ended::Misconduct("a fetch() that is none");
+    let method: Method = method.parse().map_err(|_| NONE)?;
+    let uri: Uri = uri.parse().map_err(|_| NONE)?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
+        return Err(NONE);
+    }
+    let mut builder = http::Request::builder().method(method).uri(uri);
+    let headers = builder.headers_mut().ok_or(NONE)?;
+    *headers = header_map(sent).map_err(|_| NONE)?;
+    Ok(builder)
+}
+
+fn answer_fetch(link: &Rc<Link>, exchange: u64, fetched: Result<http::Response<Body>, String>) {
+    match fetched {
+        Ok(response) => {
+            let (head, body) = response.into_parts();
+            let head: Result<_, String> = Ok(Head { status: head.status.as_u16(), fields: fields(&head.headers) });
+            link.answer(exchange, &encode(&head), Some(body));
+        }
+        Err(why) => {
+            let head: Result<Head<'_>, String> = Err(why);
+            link.answer(exchange, &encode(&head), None::<Body>);
+        }
+    }
+}
