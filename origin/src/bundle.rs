@@ -193,7 +193,7 @@ pub struct FunctionConfig {
     /// What stands between this function and those of other tenants.
     #[serde(default, skip_serializing_if = "Isolation::is_default")]
     pub isolation: Isolation,
-    /// Functions of one tenant share a cell; `None`: it shares with nobody.
+    /// Functions of one tenant share a cell; without one, a function shares its cell with nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<FunctionName>,
 }

@@ -31,8 +31,7 @@ pub(crate) struct Function {
     pub(crate) min_ready: u32,
     /// Where it runs: as its project file says, or as this PoP has it for all.
     pub(crate) isolation: Isolation,
-    /// With whose functions it shares a cell.
-    pub(crate) tenant: FunctionName,
+    pub(crate) tenant: Tenant,
     pub(crate) bindings: HashMap<String, Binding>,
     pub(crate) on_failure: OnFailure,
     /// Names the assets it was deployed with: what the cache holds of the origin for it is theirs. A deploy that leaves
@@ -59,6 +58,15 @@ enum Memory {
     Unkept(Arc<Program>),
 }
 
+/// With whose functions one shares a cell.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Tenant {
+    /// With those of the same tenant.
+    Named(FunctionName),
+    /// With its own other versions only.
+    Function(FunctionName),
+}
+
 impl Function {
     /// Builds what the bundle describes, with its program, for the PoP with this state.
     ///
@@ -75,7 +83,7 @@ impl Function {
             Isolation::Process => Isolation::Process,
             Isolation::Isolate => bundle.config.isolation,
         };
-        let tenant = bundle.config.tenant.clone().unwrap_or_else(|| name.clone());
+        let tenant = bundle.config.tenant.clone().map_or_else(|| Tenant::Function(name.clone()), Tenant::Named);
         let program = Arc::new(program(bundle, version)?);
         let function = Self {
             label_value: HeaderValue::from_str(&label).map_err(|e| e.to_string())?,

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-use origin::bundle::{Digest, FunctionName, RoutePattern};
+use origin::bundle::{Digest, FunctionName, Isolation, RoutePattern};
 
 use crate::function::Function;
 
@@ -24,6 +24,8 @@ pub(crate) struct Routes {
     versions: HashSet<String>,
     /// The functions that are started before anybody asks.
     pub(crate) provisioned: Vec<Arc<Function>>,
+    /// Whether one of them runs in a cell, as far as known.
+    pub(crate) has_cells: bool,
 }
 
 /// A function, or why this PoP cannot run it.
@@ -102,10 +104,11 @@ impl Routes {
         for (name, version, patterns, live) in functions {
             routes.table.extend(patterns.into_iter().map(|pattern| (pattern, name.clone(), live.clone())));
             routes.versions.insert(version.to_string());
-            if let Live::Ready(function) = &live
-                && function.min_ready > 0
-            {
-                routes.provisioned.push(Arc::clone(function));
+            if let Live::Ready(function) = &live {
+                routes.has_cells |= function.isolation == Isolation::Process;
+                if function.min_ready > 0 {
+                    routes.provisioned.push(Arc::clone(function));
+                }
             }
             routes.live.insert(name, (version, live));
         }

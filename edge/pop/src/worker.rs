@@ -305,7 +305,7 @@ async fn tidy(worker: Rc<Worker>, mut provisions: mpsc::UnboundedReceiver<Provis
         // One that broke a limit is gone, and started again.
         worker.provision(&routes.provisioned).await;
         worker.engines.isolates.tidy().await;
-        worker.engines.cells.tidy(|version| routes.has(version), |function| worker.keeps(function));
+        worker.engines.cells.tidy(routes.has_cells, |version| routes.has(version), |function| worker.keeps(function));
         worker.count_isolates();
     }
 }

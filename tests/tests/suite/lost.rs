@@ -10,13 +10,13 @@ use tests::{Fleet, Reply, eventually, get};
 
 /// Ends in an error that V8 aborts the process for. Its CPU time is [`PATIENT`]ly limited: on a busy machine the
 /// watchdog would come first, and the cause would be another.
-const KILLER: &str = "export default { fetch(request) {
+pub(super) const KILLER: &str = "export default { fetch(request) {
     if (new URL(request.url).searchParams.has('kill')) 'A'.repeat(2e8).match(/A/g);
     return new Response('alive');
 } }";
-const PATIENT: &str = r#""limits": { "cpu_ms": 20000 }"#;
+pub(super) const PATIENT: &str = r#""limits": { "cpu_ms": 20000 }"#;
 /// Goes on in one native call for seconds after it was told to end: V8 searches backwards naively.
-const STUCK: &str = "export default { fetch(request) {
+pub(super) const STUCK: &str = "export default { fetch(request) {
     if (new URL(request.url).searchParams.has('kill')) 'a'.repeat(1e6).lastIndexOf('a'.repeat(1e4) + 'b');
     return new Response('alive');
 } }";
@@ -32,7 +32,7 @@ fn log(fleet: &Fleet) -> String {
     std::fs::read_to_string(fleet.state().join("logs/lhr.log")).expect("a log")
 }
 
-fn assert_lost(reply: &Reply) {
+pub(super) fn assert_lost(reply: &Reply) {
     assert_eq!((reply.status, reply.header("retry-after")), (503, "1"), "{reply:?}");
     assert_eq!(reply.header("x-skerry-error"), "overload/worker-lost");
     assert_eq!(reply.header("x-skerry-pop"), "lhr");

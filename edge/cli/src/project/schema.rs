@@ -370,7 +370,7 @@ fn isolation(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<Isolation
     isolation.inspect_err(|_| findings.wrong(field, format!("{text:?} is no isolation"), help)).ok()
 }
 
-/// The name of a tenant is as that of a function, which is the tenant of functions that name none.
+/// The name of a tenant is made as that of a function.
 fn tenant(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<FunctionName> {
     let text = findings.string(field)?;
     let name = text.parse();

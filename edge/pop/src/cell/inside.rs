@@ -37,6 +37,7 @@ const MOST_WORDS: usize = 1 << 20;
 pub fn run() -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::process::setsid()?;
+    rustix::thread::set_name(c"skerry-cell")?;
     std::env::set_current_dir("/")?;
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     socket.set_nonblocking(true)?;

@@ -456,3 +456,6 @@ impl Drop for Arriving {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,6 +72,8 @@ pub(crate) struct Outside {
     pub(super) flights: RefCell<HashMap<u64, Flight>>,
     pub(super) counts: Cell<Counts>,
     pub(super) last_used: Cell<Instant>,
+    /// Those who use it, or are about to.
+    pub(super) holders: Cell<usize>,
     /// It is to end, for this reason; `None` for none but that it is not needed.
     dismissed: RefCell<Option<Option<Loss>>>,
     dismissing: Notify,
@@ -135,6 +137,7 @@ impl Outside {
             flights: RefCell::default(),
             counts: Cell::default(),
             last_used: Cell::new(Instant::now()),
+            holders: Cell::new(0),
             dismissed: RefCell::default(),
             dismissing: Notify::new(),
         });
@@ -171,9 +174,9 @@ impl Outside {
         *self.life.borrow() == Life::Ended || self.dismissed.borrow().is_some()
     }
 
-    /// Whether nothing is under way in it.
+    /// Whether nothing is under way in it, or about to be.
     pub(super) fn is_idle(&self) -> bool {
-        self.flights.borrow().is_empty()
+        self.holders.get() == 0 && self.flights.borrow().is_empty()
     }
 
     /// Ends it: for a loss, or because nobody needs it.
