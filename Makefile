@@ -19,6 +19,8 @@ build: ## The release binary, target/release/skerry
 test: lint tools ## Everything that CI runs
 	cargo build --package cli
 	cargo test --workspace --exclude benches
+	@printf '\n*** the same suite once more, with every function in a cell\n\n'
+	SUITE_ISOLATION=process cargo test --workspace --exclude benches --test suite -- --skip lost:: --skip cells:: --skip a_thousand_times
 
 lint:
 	cargo fmt --all --check

@@ -79,7 +79,7 @@ impl Fleet {
         if !options.distance {
             command.arg("--no-distance");
         }
-        // The whole suite holds for functions in cells, too, but for what it says of lost workers.
+        // The suite holds for functions in cells, too, but for what it says of lost workers.
         if let Some(isolation) = std::env::var_os("SUITE_ISOLATION") {
             command.arg("--isolation").arg(isolation);
         }

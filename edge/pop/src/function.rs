@@ -130,6 +130,11 @@ impl Function {
         self.shelf.want_code_cache(&self.version);
     }
 
+    /// Whether a worker has it started before anybody asks.
+    pub(crate) fn is_kept_by(&self, worker: usize) -> bool {
+        worker < self.min_ready as usize
+    }
+
     /// Whether it can still be started, as far as known.
     pub(crate) fn is_sound(&self) -> bool {
         !self.damaged.load(Ordering::Relaxed)

@@ -130,11 +130,6 @@ impl Worker {
         }
     }
 
-    /// Whether a function is kept started on this worker.
-    fn keeps(&self, function: &Function) -> bool {
-        self.index < function.min_ready as usize
-    }
-
     /// Requests that are under way, or whose `waitUntil` promises are.
     fn in_flight(&self) -> usize {
         self.engines.isolates.in_flight() + self.engines.cells.in_flight()
@@ -281,7 +276,7 @@ fn http2() -> hyper::server::conn::http2::Builder<Local> {
 impl Worker {
     /// Starts the functions that this worker has to have started, and has not.
     async fn provision(&self, functions: &[Arc<Function>]) {
-        let wanted = |function: &&Arc<Function>| self.keeps(function);
+        let wanted = |function: &&Arc<Function>| function.is_kept_by(self.index);
         // One that costs workers would cost them without being asked for.
         let bearable = |function: &&Arc<Function>| !function.quarantined.load(Ordering::Relaxed);
         for function in functions.iter().filter(wanted).filter(bearable) {
@@ -305,7 +300,7 @@ async fn tidy(worker: Rc<Worker>, mut provisions: mpsc::UnboundedReceiver<Provis
         // One that broke a limit is gone, and started again.
         worker.provision(&routes.provisioned).await;
         worker.engines.isolates.tidy().await;
-        worker.engines.cells.tidy(routes.has_cells, |version| routes.has(version), |function| worker.keeps(function));
+        worker.engines.cells.tidy(routes.has_cells, |version| routes.has(version));
         worker.count_isolates();
     }
 }

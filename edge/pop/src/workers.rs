@@ -103,7 +103,7 @@ impl Workers {
         let thread = thread(&format!("worker-{index}"), move |runtime| {
             let engines = |state: &_| Engines {
                 isolates: isolate::Worker::new(platform, &watchdog, config),
-                cells: Cells::new(state, maker, pids),
+                cells: Cells::new(state, index, maker, pids),
             };
             if let Err(error) = runtime.block_on(work(state, index, engines, shared, connections, order)) {
                 tracing::error!(%error, "a worker has ended");

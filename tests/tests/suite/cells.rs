@@ -394,3 +394,24 @@ async fn cells_end_with_their_pop_however_it_ends() {
         }
     }
 }
+
+#[tokio::test]
+async fn cells_come_and_go_within_their_memory() {
+    const TENANTS: usize = 12;
+    let folder = tempfile::tempdir().unwrap();
+    let source = "let n = 0; export default { fetch: () => new Response(String(++n)) }";
+    for n in 0..TENANTS {
+        function(&folder.path().join(format!("f{n}")), CELL, &[("index.js", source)]);
+    }
+    // Room for four, each with what its isolates take.
+    let fleet = fleet(folder.path(), &["--isolates=40MiB"]);
+    let (pop, pid) = (fleet.pop("lhr"), fleet.pid("lhr").unwrap());
+    for _ in 0..3 {
+        for n in 0..TENANTS {
+            // Each time in a cell that has not had it: it has made room by then.
+            assert_eq!(get(pop, &format!("/f{n}"), &[]).await.text(), "1");
+            let (now, most) = (cells(pid).len(), 8);
+            assert!(now <= most, "{now} processes, the spare one and those that are just ending among them");
+        }
+    }
+}

@@ -31,6 +31,8 @@ const OWN_BYTES: u64 = 8 << 20;
 /// The cells of one worker.
 pub(crate) struct Cells {
     state: Arc<State>,
+    /// The number of the worker.
+    worker: usize,
     maker: Option<Maker>,
     /// Bytes that they may take together.
     memory: u64,
@@ -46,11 +48,12 @@ pub(crate) struct Cells {
 
 impl Cells {
     /// None yet.
-    pub(crate) fn new(state: &Arc<State>, maker: Option<Maker>, pids: Pids) -> Rc<Self> {
+    pub(crate) fn new(state: &Arc<State>, worker: usize, maker: Option<Maker>, pids: Pids) -> Rc<Self> {
         let memory = maker.as_ref().map_or(0, |maker| maker.isolates.memory);
         let always = state.isolation == origin::bundle::Isolation::Process;
         let cells = Rc::new(Self {
             state: Arc::clone(state),
+            worker,
             maker,
             memory,
             pids,
@@ -120,26 +123,18 @@ impl Cells {
 
     /// Housekeeping, about once a second: the cells that nobody needs end, and a spare one stands ready where `any`
     /// function may need it.
-    pub(crate) fn tidy(&self, any: bool, is_live: impl Fn(&str) -> bool, is_kept: impl Fn(&Function) -> bool) {
+    pub(crate) fn tidy(&self, any: bool, is_live: impl Fn(&str) -> bool) {
         let ended: Vec<_> = self.leased.borrow_mut().extract_if(|_, cell| cell.has_ended()).collect();
         ended.iter().for_each(|(_, cell)| self.bury(cell));
-        let idle: Vec<_> = self.leased.borrow().values().filter(|cell| cell.is_idle()).map(Rc::clone).collect();
         for cell in self.leased.borrow().values() {
             cell.tidy();
+            if cell.is_idle() {
+                cell.retire(&is_live);
+            }
         }
-        for cell in &idle {
-            cell.retire(&is_live);
-        }
-        // What is kept ready keeps its cell.
-        let unkept = |cell: &&Rc<Outside>| !cell.functions.borrow().values().any(|function| is_kept(function));
-        let mut unkept: Vec<_> = idle.iter().filter(unkept).collect();
-        unkept.sort_by_key(|cell| cell.last_used.get());
-        let mut memory = self.counts().memory + OWN_BYTES * self.leased.borrow().len() as u64;
-        for cell in unkept {
-            let is_empty = cell.functions.borrow().is_empty();
-            if is_empty || memory > self.memory || cell.last_used.get().elapsed() >= IDLE {
-                memory = memory.saturating_sub(cell.counts.get().memory + OWN_BYTES);
-                self.end(cell);
+        for cell in self.unneeded() {
+            if cell.functions.borrow().is_empty() || self.is_full() || cell.last_used.get().elapsed() >= IDLE {
+                self.end(&cell);
             }
         }
         if self.always || any || !self.leased.borrow().is_empty() {
@@ -147,6 +142,21 @@ impl Cells {
         } else if let Some(spare) = self.spare.borrow_mut().take() {
             spare.dismiss(None);
         }
+    }
+
+    /// The cells that may end, those idle longest first: not those of functions that are kept ready.
+    fn unneeded(&self) -> Vec<Rc<Outside>> {
+        let is_kept = |cell: &Outside| cell.functions.borrow().values().any(|it| it.is_kept_by(self.worker));
+        let leased = self.leased.borrow();
+        let idle = leased.values().filter(|cell| cell.is_idle() && !is_kept(cell));
+        let mut idle: Vec<_> = idle.map(Rc::clone).collect();
+        idle.sort_by_key(|cell| cell.last_used.get());
+        idle
+    }
+
+    /// Whether they take more than they may together.
+    fn is_full(&self) -> bool {
+        self.counts().memory + OWN_BYTES * self.leased.borrow().len() as u64 > self.memory
     }
 
     /// The cell of a function's tenant, ready.
@@ -188,17 +198,17 @@ impl Cells {
         Outside::start(&self.state, maker, &self.pids).map_err(|error| Fault::NoCell(format!("no process: {error}")))
     }
 
-    /// Ends the cell that was idle longest if there are as many as may be.
+    /// Ends the cells that were idle longest if there are as many as may be.
     fn make_room(&self) -> Result<(), Fault> {
-        if self.leased.borrow().len() < MOST {
-            return Ok(());
+        let are_all = || self.leased.borrow().len() >= MOST;
+        let mut unneeded = self.unneeded().into_iter();
+        while are_all() || self.is_full() {
+            match unneeded.next() {
+                Some(cell) => self.end(&cell),
+                None if are_all() => return Err(Fault::NoCell(format!("all {MOST} cells of a worker are in use"))),
+                None => break,
+            }
         }
-        let oldest = {
-            let leased = self.leased.borrow();
-            leased.values().filter(|cell| cell.is_idle()).min_by_key(|cell| cell.last_used.get()).map(Rc::clone)
-        };
-        let oldest = oldest.ok_or_else(|| Fault::NoCell(format!("all {MOST} cells of a worker are in use")))?;
-        self.end(&oldest);
         Ok(())
     }
 
