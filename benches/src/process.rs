@@ -83,6 +83,17 @@ pub(crate) fn usage(root: u32) -> Usage {
     }
 }
 
+/// What a process and its children take of the memory, in bytes: a page that several processes share is divided by their
+/// number (PSS).
+pub(crate) fn proportional(root: u32) -> u64 {
+    let kib = |process: &Process| {
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", process.pid)).ok()?;
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+    };
+    Process::tree(root).iter().filter_map(kib).sum::<u64>() << 10
+}
+
 /// Forgets the [`peak`] of a process and its children so far.
 ///
 /// # Errors

@@ -18,6 +18,7 @@ mod jwt;
 mod noisy_neighbour;
 mod passthrough;
 mod phases;
+mod process_isolation;
 mod streaming;
 
 /// What can be asked.
@@ -44,6 +45,8 @@ pub(crate) enum Question {
     Churn,
     /// What a function notices of another one that does its worst
     NoisyNeighbour,
+    /// What a process of its own costs a function
+    ProcessIsolation,
     /// Whether a slow reader fills the memory
     Streaming,
 }
@@ -70,6 +73,7 @@ impl Question {
             Self::Density => density::ask(bench).await,
             Self::Churn => churn::ask(bench).await,
             Self::NoisyNeighbour => noisy_neighbour::ask(bench).await,
+            Self::ProcessIsolation => process_isolation::ask(bench).await,
             Self::Streaming => streaming::ask(bench).await,
         }
     }

@@ -122,6 +122,11 @@ impl Server {
         self.usage().resident as f64 / f64::from(1 << 20)
     }
 
+    /// Its memory in MiB, where a page that several processes share counts for each in proportion.
+    pub(crate) fn proportional_mib(&self) -> f64 {
+        process::proportional(self.child.id()) as f64 / f64::from(1 << 20)
+    }
+
     /// Forgets the peak of its memory so far.
     ///
     /// # Errors
