@@ -31,13 +31,17 @@ const WARM_UP: usize = 1000;
 /// Time for what a sample has left behind: answers, isolates that end.
 const SETTLE: Duration = Duration::from_millis(300);
 
-const COLUMNS: [Column; 7] = [
+/// Requests to the breaker before its neighbour is measured beside it: the first ones stall it, which is measured by itself.
+const FIRST: u32 = 2;
+
+const COLUMNS: [Column; 8] = [
     Column::range("p50 µs", "p50_micros", 0),
     Column::range("p99 µs", "p99_micros", 0),
     Column::new("max µs", "max_micros", 0),
     Column::new("quiet p99 µs", "quiet_p99_micros", 0),
     Column::range("p99 by quiet", "p99_ratio", 2),
     Column::new("p50 by quiet", "p50_ratio", 2),
+    Column::new("first stall µs", "first_stall_micros", 0),
     Column::new("peak RSS MiB", "peak_resident_mib", 1),
 ];
 
@@ -73,8 +77,8 @@ pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
     report.method(format!(
         "{QUIET_RATE} requests a second to the quiet one at random as independent clients come (Poisson), an open loop \
          over {CONNECTIONS} connections; latency from the moment for which a request was scheduled, so that what waits \
-         behind a stall counts; {} s without, then {seconds} s with {BREAKER_RATE} requests a second to the \
-         breaker, whose limits are the defaults; {rounds} rounds, each with a new process of one worker: median \
+         behind a stall counts; {} s without, then {FIRST} requests to the breaker (first stall), then {seconds} s with \
+         {BREAKER_RATE} a second, its limits being the defaults; {rounds} rounds, each with a new process of one worker: median \
          (least..greatest)",
         seconds / 2.0
     ));
@@ -94,11 +98,21 @@ async fn measure(bench: &Bench, server: &Server, breaker: &str, round: u64, row:
     let quiet = quiet(server, time / 2.0, 2 * round).await?;
     tokio::time::sleep(SETTLE).await;
     server.reset_peak()?;
-    let knocks = (time * BREAKER_RATE).ceil() as u32;
     let breaker = format!("/{breaker}");
-    let (noisy, answers) =
+    let first_time = f64::from(FIRST) / BREAKER_RATE;
+    let (first, firsts) = tokio::join!(
+        self::quiet(server, first_time, 2 * round + 1),
+        load::knock(server, &breaker, BREAKER_RATE, FIRST)
+    );
+    let (first, mut answers) = (first?, firsts?);
+    tokio::time::sleep(SETTLE).await;
+    let knocks = (time * BREAKER_RATE).ceil() as u32;
+    let (noisy, more) =
         tokio::join!(self::quiet(server, time, 2 * round + 1), load::knock(server, &breaker, BREAKER_RATE, knocks));
-    let (noisy, answers) = (noisy?, answers?);
+    let noisy = noisy?;
+    for (answer, count) in more? {
+        *answers.entry(answer).or_default() += count;
+    }
     answers.into_iter().for_each(|(answer, count)| *row.answers.entry(answer).or_default() += count);
     let of = |touched: &Touched, share| touched.scheduled.micros(share);
     let ratio = |share| Some(of(&noisy, share)? / of(&quiet, share)?);
@@ -109,6 +123,7 @@ async fn measure(bench: &Bench, server: &Server, breaker: &str, round: u64, row:
         of(&quiet, 0.99),
         ratio(0.99),
         ratio(0.5),
+        of(&first, 1.0),
         Some(server.peak_mib()),
     ];
     row.figures.iter_mut().zip(values).for_each(|(figure, value)| figure.add(value));

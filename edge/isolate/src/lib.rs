@@ -30,6 +30,7 @@ mod stack;
 mod table;
 mod thread_clock;
 mod trial;
+mod turns;
 mod watchdog;
 mod worker;
 
@@ -47,5 +48,6 @@ pub use program::{CacheUse, Code, Found, Program, Source};
 pub use resident::{Failure, ResponseBody};
 pub use snapshot::{Snapshot, prove, reseed};
 pub use trial::{Trial, check};
+pub use turns::ask_for_short_turns;
 pub use watchdog::Watchdog;
 pub use worker::{Config, Counts, Invoked, Start, Timing, Worker, most_residents};

@@ -303,6 +303,10 @@ impl isolate::Capabilities for Request {
 
     fn used(&self, cpu: Duration) {
         self.worker.share(Some(&self.function)).used(cpu);
+        if self.function.heavy.ran(cpu, || self.state().millis()) {
+            let (pop, function, millis) = (&self.state().name, &self.function.label, cpu.as_secs_f64() * 1e3);
+            tracing::info!(%pop, %function, millis, "a function held up its worker; for a while it runs in a process apart");
+        }
     }
 
     fn broke(&self, limit: Limit) {

@@ -28,7 +28,7 @@ mod trial;
 mod walls;
 mod wire;
 
-pub(crate) use cells::Cells;
+pub(crate) use cells::{Cells, Lease};
 pub use inside::run as run_cell;
 pub(crate) use invocation::CellBody;
 pub(crate) use loss::Pids;

@@ -10,6 +10,7 @@ use isolate::{Code, Fault, Found, Platform, Program, Source};
 use origin::bundle::{Bundle, Digest, FunctionConfig, FunctionName, Isolation, OnFailure};
 
 use crate::bindings::{Binding, Limiters};
+use crate::heavy::Heavy;
 use crate::metrics::Series;
 use crate::shelf::Shelf;
 use crate::state::State;
@@ -32,6 +33,8 @@ pub(crate) struct Function {
     /// Where it runs: as its project file says, or as this PoP has it for all.
     pub(crate) isolation: Isolation,
     pub(crate) tenant: Tenant,
+    /// Whether it runs in a cell for a while, so that it does not hold up others.
+    pub(crate) heavy: Heavy,
     pub(crate) bindings: HashMap<String, Binding>,
     pub(crate) on_failure: OnFailure,
     /// Names the assets it was deployed with: what the cache holds of the origin for it is theirs. A deploy that leaves
@@ -96,6 +99,7 @@ impl Function {
             min_ready,
             isolation,
             tenant,
+            heavy: Heavy::default(),
             bindings,
             on_failure,
             assets: format!("{name}/{}", Digest::of(&assets).short()),

@@ -16,6 +16,7 @@ mod follow;
 mod function;
 mod head;
 mod head_timer;
+mod heavy;
 mod listen;
 mod metrics;
 mod outcome;

@@ -329,6 +329,17 @@ pub(crate) const TABLE: &[Row] = &[
         },
     },
     Row {
+        name: "skerry_functions_apart",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Functions that run in processes of their own for a while, because they held up others.",
+        read: |state, samples| {
+            let routes = state.routes.load();
+            let functions = routes.live.values().filter_map(|(_, live)| live.function());
+            samples.put(&[], functions.filter(|function| function.heavy.is_now(|| state.millis())).count() as u64);
+        },
+    },
+    Row {
         name: "skerry_functions_quarantined",
         kind: Kind::Gauge,
         labels: &[],

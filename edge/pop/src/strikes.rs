@@ -100,6 +100,8 @@ pub(crate) fn blame(state: &State, what: &str, version: &str, cause: &str, reque
     let pop = &state.name;
     let function = state.routes.load().version(version);
     let label = function.as_ref().map_or(version, |function| &function.label);
+    // The next time it costs its own cell at most.
+    function.iter().for_each(|function| function.heavy.cost_a_worker(state.millis()));
     let (strikes, quarantined) = state.strikes.strike(version, cause, unix_seconds());
     tracing::error!(
         target: "function", %pop, function = %label, requests, strikes, code = Fault::WorkerLost.code(),

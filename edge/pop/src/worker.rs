@@ -20,7 +20,7 @@ use tokio::io::ReadBuf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::capabilities;
-use crate::cell::Cells;
+use crate::cell::{Cells, Lease};
 use crate::connection::{Connection, Connections, PREFACE, Socket};
 use crate::counted::Counted;
 use crate::fault::Fault;
@@ -110,23 +110,35 @@ impl Worker {
         capabilities: &Rc<capabilities::Request>,
         request: Request<Body>,
     ) -> Result<Invoked, Fault> {
-        let (function, capabilities) = (&*capabilities.function, Rc::clone(capabilities));
-        match function.isolation {
-            Isolation::Isolate => {
-                let invoked = self.engines.isolates.invoke(function, request, Rc::clone(&capabilities) as _).await;
-                let result = invoked.result.map(|response| response.map(ClientBody::Function));
-                Ok(Invoked { result, timing: invoked.timing })
-            }
-            // Boxed: requests that need no cell would carry the room for it.
-            Isolation::Process => Box::pin(self.engines.cells.invoke(Rc::clone(&capabilities), request)).await,
+        let function = &capabilities.function;
+        // Boxed: requests that need no cell would carry the room for it.
+        if let Some(lease) = self.cell_for(function).await? {
+            return Box::pin(lease.invoke(Rc::clone(capabilities), request)).await;
         }
+        let invoked = self.engines.isolates.invoke(&**function, request, Rc::clone(capabilities) as _).await;
+        let result = invoked.result.map(|response| response.map(ClientBody::Function));
+        Ok(Invoked { result, timing: invoked.timing })
     }
 
     /// Starts a function before anybody asks for it.
     async fn warm(&self, function: &Arc<Function>) -> Result<(), Fault> {
+        match self.cell_for(function).await? {
+            Some(lease) => lease.warm(function).await,
+            None => self.engines.isolates.warm(&**function).await.map_err(Fault::Function),
+        }
+    }
+
+    /// The cell that a function is to run in; `None` for no cell.
+    ///
+    /// # Errors
+    /// [`Fault::NoCell`]: it must not run anywhere else.
+    async fn cell_for(&self, function: &Function) -> Result<Option<Lease>, Fault> {
         match function.isolation {
-            Isolation::Isolate => self.engines.isolates.warm(&**function).await.map_err(Fault::Function),
-            Isolation::Process => self.engines.cells.warm(function).await,
+            Isolation::Process => Box::pin(self.engines.cells.lease(function)).await.map(Some),
+            Isolation::Isolate if function.heavy.is_now(|| self.state.millis()) => {
+                Ok(Box::pin(self.engines.cells.lease_apart(function)).await)
+            }
+            Isolation::Isolate => Ok(None),
         }
     }
 
@@ -155,6 +167,7 @@ pub(crate) async fn work(
     open: Arc<Connections>,
     mut orders: watch::Receiver<Order>,
 ) -> std::io::Result<()> {
+    isolate::ask_for_short_turns();
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let engines = engines(&state);
     let provisions = state.enlist(index);

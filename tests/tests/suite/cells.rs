@@ -412,3 +412,41 @@ async fn cells_come_and_go_within_their_memory() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_that_computes_for_long_runs_apart_behind_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    // No clock moves while it computes, so it counts.
+    let source = "let n = 0;
+    const spin = () => { let x = 0; for (let i = 0; i < 2e8; i++) x = (x + i) | 0; return x; };
+    export default { fetch: (request) => new Response(request.url.endsWith('spin') ? String(spin()) : String(++n)) }";
+    let patient = r#""limits": { "cpu_ms": 10000 }"#;
+    let place = function(&folder.path().join("heavy"), patient, &[("index.js", source)]);
+    function(&folder.path().join("light"), "", &[("index.js", source)]);
+    let fleet = fleet(folder.path(), &[]);
+    let (pop, pid) = (fleet.pop("lhr"), fleet.pid("lhr").unwrap());
+    let ask = async |path: &str| get(pop, path, &[]).await.text();
+    assert_eq!((ask("/heavy/").await, ask("/light/").await), ("1".into(), "1".into()));
+    assert!(cells(pid).is_empty());
+    let spun = ask("/heavy/spin").await;
+    // From now on it is elsewhere, and its neighbour where it was.
+    assert_eq!((ask("/heavy/").await, ask("/light/").await), ("1".into(), "2".into()));
+    assert_eq!(ask("/heavy/spin").await, spun);
+    let nice = |cell: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{cell}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.split(' ').nth(16).unwrap().to_owned()
+    };
+    eventually("it lets others go first", async || cells(pid).iter().any(|cell| nice(cell) == "10")).await;
+    let told = log(&fleet);
+    assert!(told.lines().any(|line| line.contains("held up") && line.contains("function=heavy@")), "{told}");
+    assert!(!told.lines().any(|line| line.contains("held up") && line.contains("function=light@")), "{told}");
+    assert_eq!(fleet.scrape("lhr").await.sum("skerry_functions_apart", &[]), 1.0);
+    // Another version begins among the others again.
+    std::fs::write(place.join("index.js"), source.replace("let n = 0", "let n = 100")).unwrap();
+    tokio::task::block_in_place(|| fleet.deploy(&place));
+    eventually("the new version is live", async || {
+        ask("/heavy/").await.starts_with('1') && ask("/heavy/").await.len() == 3
+    })
+    .await;
+    assert_eq!(fleet.scrape("lhr").await.sum("skerry_functions_apart", &[]), 0.0);
+}

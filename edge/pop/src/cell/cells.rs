@@ -21,6 +21,8 @@ use crate::state::State;
 
 /// A cell in which nothing has happened for so long ends. The next request starts another in a few milliseconds.
 const IDLE: Duration = Duration::from_secs(60);
+/// A cell that was used so lately does not end for a function that could do without one.
+const RESPITE: Duration = Duration::from_secs(10);
 /// When a spare cell was taken, the next is begun after what it was taken for.
 const AFTER: Duration = Duration::from_millis(10);
 /// Cells of one worker: memory is the bound before this is.
@@ -66,34 +68,6 @@ impl Cells {
             cells.keep_spare();
         }
         cells
-    }
-
-    /// Answers `request` in the cell of the function's tenant.
-    ///
-    /// # Errors
-    /// [`Fault::NoCell`] when there is none and none can be had, [`Fault::WorkerLost`] when it ends over the request.
-    pub(crate) async fn invoke(
-        self: &Rc<Self>,
-        capabilities: Rc<capabilities::Request>,
-        request: Request<Body>,
-    ) -> Result<Invoked, Fault> {
-        let began = Instant::now();
-        let lease = self.lease(&capabilities.function).await?;
-        let waited = began.elapsed();
-        let mut invoked = lease.cell.invoke(capabilities, request).await?;
-        if let Some(start) = invoked.timing.start.as_mut().filter(|_| lease.is_new) {
-            // What a start waits for its isolate, it waits here for its cell.
-            *start = Start { isolate: start.isolate + waited, total: start.total + waited, ..*start };
-        }
-        Ok(invoked)
-    }
-
-    /// Starts a function before anybody asks for it.
-    ///
-    /// # Errors
-    /// As [`Cells::invoke`], and why the function does not start.
-    pub(crate) async fn warm(self: &Rc<Self>, function: &Arc<Function>) -> Result<(), Fault> {
-        self.lease(function).await?.cell.warm(function).await
     }
 
     /// Requests that are under way, or whose `waitUntil` promises are.
@@ -160,21 +134,40 @@ impl Cells {
     }
 
     /// The cell of a function's tenant, ready.
-    async fn lease(self: &Rc<Self>, function: &Function) -> Result<Lease, Fault> {
+    ///
+    /// # Errors
+    /// [`Fault::NoCell`] when there is none and none can be had.
+    pub(crate) async fn lease(self: &Rc<Self>, function: &Function) -> Result<Lease, Fault> {
+        self.lease_beside(function, Duration::ZERO).await
+    }
+
+    /// A cell of lower priority for a function that could do without; `None` when it has to.
+    pub(crate) async fn lease_apart(self: &Rc<Self>, function: &Function) -> Option<Lease> {
+        self.maker.as_ref()?;
+        let lease = self.lease_beside(function, RESPITE).await.ok()?;
+        lease.cell.step_back();
+        Some(lease)
+    }
+
+    /// The cell of a function's tenant, for which only cells end that nobody has used for so long.
+    async fn lease_beside(self: &Rc<Self>, function: &Function, unused: Duration) -> Result<Lease, Fault> {
+        let began = Instant::now();
         let known = self.leased.borrow().get(&function.tenant).map(Rc::clone);
-        let lease = match known.filter(|cell| !cell.has_ended()) {
-            Some(cell) => Lease::of(cell),
-            None => self.begin(&function.tenant)?,
+        let cell = match known.filter(|cell| !cell.has_ended()) {
+            Some(cell) => cell,
+            None => self.begin(&function.tenant, unused)?,
         };
-        if lease.is_new {
+        let mut lease = Lease::of(cell);
+        if !lease.cell.is_ready() {
             lease.cell.ready().await.map_err(Fault::NoCell)?;
+            lease.waited = began.elapsed();
         }
         Ok(lease)
     }
 
     /// A cell for a tenant that has none: the spare one, or a new one.
-    fn begin(self: &Rc<Self>, tenant: &Tenant) -> Result<Lease, Fault> {
-        self.make_room()?;
+    fn begin(self: &Rc<Self>, tenant: &Tenant, unused: Duration) -> Result<Rc<Outside>, Fault> {
+        self.make_room(unused)?;
         let spare = self.spare.borrow_mut().take().filter(|cell| !cell.has_ended());
         let cell = match spare {
             Some(cell) => cell,
@@ -187,9 +180,7 @@ impl Cells {
             tokio::time::sleep(AFTER).await;
             cells.keep_spare();
         });
-        let mut lease = Lease::of(cell);
-        lease.is_new = true;
-        Ok(lease)
+        Ok(cell)
     }
 
     fn start(&self) -> Result<Rc<Outside>, Fault> {
@@ -199,17 +190,21 @@ impl Cells {
     }
 
     /// Ends the cells that were idle longest if there are as many as may be.
-    fn make_room(&self) -> Result<(), Fault> {
-        let are_all = || self.leased.borrow().len() >= MOST;
-        let mut unneeded = self.unneeded().into_iter();
-        while are_all() || self.is_full() {
+    fn make_room(&self, unused: Duration) -> Result<(), Fault> {
+        let mut unneeded = self.unneeded().into_iter().filter(|cell| cell.last_used.get().elapsed() >= unused);
+        loop {
+            let (are_all, is_full) = (self.leased.borrow().len() >= MOST, self.is_full());
+            if !are_all && !is_full {
+                return Ok(());
+            }
             match unneeded.next() {
                 Some(cell) => self.end(&cell),
-                None if are_all() => return Err(Fault::NoCell(format!("all {MOST} cells of a worker are in use"))),
-                None => break,
+                None if are_all => return Err(Fault::NoCell(format!("all {MOST} cells of a worker are in use"))),
+                None if unused > Duration::ZERO => return Err(Fault::NoCell("they take all their memory".to_owned())),
+                // What must run in a cell does, and others have to go afterwards.
+                None => return Ok(()),
             }
         }
-        Ok(())
     }
 
     fn end(&self, cell: &Rc<Outside>) {
@@ -233,17 +228,42 @@ impl Cells {
 }
 
 /// A cell that somebody is about to use, or uses: it is not ended for want of use.
-struct Lease {
+pub(crate) struct Lease {
     cell: Rc<Outside>,
-    /// Whoever has it waited for it, or began it.
-    is_new: bool,
+    /// For the cell.
+    waited: Duration,
 }
 
 impl Lease {
     fn of(cell: Rc<Outside>) -> Self {
         cell.last_used.set(Instant::now());
         cell.holders.set(cell.holders.get() + 1);
-        Self { is_new: !cell.is_ready(), cell }
+        Self { cell, waited: Duration::ZERO }
+    }
+
+    /// Answers `request` in this cell.
+    ///
+    /// # Errors
+    /// [`Fault::WorkerLost`] when it ends over the request.
+    pub(crate) async fn invoke(
+        &self,
+        capabilities: Rc<capabilities::Request>,
+        request: Request<Body>,
+    ) -> Result<Invoked, Fault> {
+        let mut invoked = self.cell.invoke(capabilities, request).await?;
+        if let Some(start) = &mut invoked.timing.start {
+            // What a start waits for its isolate, it waits here for its cell.
+            *start = Start { isolate: start.isolate + self.waited, total: start.total + self.waited, ..*start };
+        }
+        Ok(invoked)
+    }
+
+    /// Starts a function before anybody asks for it.
+    ///
+    /// # Errors
+    /// As [`Lease::invoke`], and why the function does not start.
+    pub(crate) async fn warm(&self, function: &Arc<Function>) -> Result<(), Fault> {
+        self.cell.warm(function).await
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use isolate::limits::Limit;
 use isolate::{Capabilities as _, Counts, Source as _};
+use rustix::process::Pid;
 use serde_bytes::Bytes;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -41,6 +42,9 @@ const WORDS: u64 = 16 << 10;
 /// A function's own limits end what takes too long, in the cell. Only a cell that is not what it was still has a request
 /// so much later.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// Niceness of a cell that is to let others go first.
+const BEHIND: i32 = 10;
 
 /// How cells are made.
 #[derive(Clone, Debug)]
@@ -74,6 +78,7 @@ pub(crate) struct Outside {
     pub(super) last_used: Cell<Instant>,
     /// Those who use it, or are about to.
     pub(super) holders: Cell<usize>,
+    is_behind: Cell<bool>,
     /// It is to end, for this reason; `None` for none but that it is not needed.
     dismissed: RefCell<Option<Option<Loss>>>,
     dismissing: Notify,
@@ -138,6 +143,7 @@ impl Outside {
             counts: Cell::default(),
             last_used: Cell::new(Instant::now()),
             holders: Cell::new(0),
+            is_behind: Cell::new(false),
             dismissed: RefCell::default(),
             dismissing: Notify::new(),
         });
@@ -172,6 +178,15 @@ impl Outside {
 
     pub(super) fn has_ended(&self) -> bool {
         *self.life.borrow() == Life::Ended || self.dismissed.borrow().is_some()
+    }
+
+    /// Lets workers, and the other cells, go first. There is no way back.
+    pub(super) fn step_back(&self) {
+        if !self.is_behind.replace(true) {
+            // It leads a group of its own: this is for all its threads.
+            let group = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+            let _ = group.map(|group| rustix::process::setpriority_pgrp(Some(group), BEHIND));
+        }
     }
 
     /// Whether nothing is under way in it, or about to be.
