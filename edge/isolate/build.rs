@@ -117,11 +117,11 @@ fn main() {
 /// installation makes a seed of its own from this one (`snapshot.rs`).
 fn hash_seed() -> u64 {
     println!("cargo:rerun-if-env-changed=SKERRY_HASH_SEED");
-    match std::env::var("SKERRY_HASH_SEED") {
-        Ok(seed) => seed.parse().unwrap_or_else(|error| panic!("SKERRY_HASH_SEED is a number: {error}")),
-        // V8 reads no number above 2⁶³ here, and takes 0 for none.
-        Err(_) => {
-            (std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), "seed") >> 1).max(1)
-        }
-    }
+    // V8 reads no number above 2⁶³ here, and takes 0 for none.
+    let given = |text: String| match text.parse() {
+        Ok(seed) if (1..=i64::MAX as u64).contains(&seed) => seed,
+        _ => panic!("SKERRY_HASH_SEED is {text:?}: set it to a whole number from 1 to {}, or unset it", i64::MAX),
+    };
+    let random = || std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), "seed") >> 1;
+    std::env::var("SKERRY_HASH_SEED").map_or_else(|_| random().max(1), given)
 }

@@ -228,3 +228,43 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Ended
         _ => Err(Ended::Misconduct("a message that is none")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Of a peer that keeps to nothing: an answer for all bytes, and none of them takes what it does not bring.
+        #[test]
+        fn any_bytes_are_a_message_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), first in 0_u8..8) {
+            let bytes = [&[first][..], &bytes].concat();
+            let _ = decode::<Query<'_>>(&bytes);
+            let _ = decode::<Favour<'_>>(&bytes);
+            let _ = decode::<Note<'_>>(&bytes);
+            let _ = decode::<Outcome<'_>>(&bytes);
+            let _ = decode::<Result<Option<Compiled<'_>>, Fault>>(&bytes);
+            let _ = decode::<Result<(), Fault>>(&bytes);
+        }
+
+        #[test]
+        fn fields_come_as_they_were_sent_and_nothing_else_is_a_field(
+            sent in prop::collection::vec(("[a-z-]{1,12}", prop::collection::vec(any::<u8>(), 0..20)), 0..12),
+        ) {
+            let fields: Vec<_> = sent.iter().map(|(name, value)| (name.as_str(), Bytes::new(value))).collect();
+            let bytes = encode(&Head { status: 200, fields });
+            let head: Head<'_> = decode(&bytes).unwrap();
+            let is_field = |(name, value): &(String, Vec<u8>)| {
+                HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_bytes(value).is_ok()
+            };
+            match header_map(&head.fields) {
+                Ok(headers) => prop_assert_eq!(headers.len(), sent.len()),
+                Err(_) => prop_assert!(!sent.iter().all(is_field)),
+            }
+            // Half a message is none, and neither is one with more after it.
+            prop_assert!(decode::<Head<'_>>(&[&bytes[..], &[0]].concat()).is_err());
+            prop_assert!(decode::<Head<'_>>(&bytes[..bytes.len() - 1]).is_err());
+        }
+    }
+}
