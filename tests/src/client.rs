@@ -71,13 +71,26 @@ pub async fn try_send(
 
 /// A request over HTTP/2 with prior knowledge.
 pub async fn send_h2(address: SocketAddr, path: &str) -> Reply {
+    let mut replies = try_send_h2(address, &[path]).await;
+    replies.remove(0).unwrap_or_else(|error| panic!("{address}{path}: {error}"))
+}
+
+/// Requests at the same time over one connection of HTTP/2, each with what came of it.
+pub async fn try_send_h2(
+    address: SocketAddr,
+    paths: &[&str],
+) -> Vec<Result<Reply, Box<dyn std::error::Error + Send + Sync>>> {
     let stream = tokio::net::TcpStream::connect(address).await.expect("the server listens");
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .expect("HTTP/2 is spoken");
     tokio::spawn(connection);
-    let request = Request::get(format!("http://{address}{path}")).body(Full::new(Bytes::new())).expect("a request");
-    collect(sender.send_request(request).await.expect("a response")).await.expect("a whole body")
+    let asking = paths.iter().map(|path| {
+        let mut sender = sender.clone();
+        let request = Request::get(format!("http://{address}{path}")).body(Full::new(Bytes::new())).expect("a request");
+        async move { collect(sender.send_request(request).await?).await }
+    });
+    futures::future::join_all(asking).await
 }
 
 fn request(

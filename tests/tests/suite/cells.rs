@@ -39,7 +39,7 @@ fn log(fleet: &Fleet) -> String {
 
 /// What a client can tell of a response, without what differs between any two.
 fn seen(reply: &Reply) -> (u16, BTreeMap<String, Vec<String>>, String) {
-    const OF_ONE: [&str; 5] = ["date", "x-request-id", "server-timing", "x-skerry-version", "age"];
+    const OF_ONE: [&str; 6] = ["date", "last-modified", "x-request-id", "server-timing", "x-skerry-version", "age"];
     let mut fields = BTreeMap::<String, Vec<String>>::new();
     for (name, value) in reply.headers.iter().filter(|(name, _)| !OF_ONE.contains(&name.as_str())) {
         fields.entry(name.to_string()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());

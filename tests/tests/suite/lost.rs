@@ -171,3 +171,36 @@ async fn a_function_in_quarantine_is_not_kept_ready_any_more() {
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert_eq!(residents().await, 0.0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http2_a_lost_worker_ends_its_connection_and_the_cache_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    function(&folder.path().join("killer"), PATIENT, &[("index.js", KILLER)]);
+    let half = "export default { fetch: () => new Response(new ReadableStream({
+        async pull(out) {
+            out.enqueue(new TextEncoder().encode('part'));
+            await new Promise((done) => setTimeout(done, 50));
+        }
+    })) }";
+    function(&folder.path().join("half"), "", &[("index.js", half)]);
+    let site = function(
+        &folder.path().join("site"),
+        r#""assets": { "directory": "public" }"#,
+        &[("index.js", "export default { fetch: (request) => fetch(request) }")],
+    );
+    std::fs::create_dir_all(site.join("public/site")).unwrap();
+    std::fs::write(site.join("public/site/page.txt"), "an object").unwrap();
+    let fleet = one_worker(folder.path());
+    let (pop, pid) = (fleet.pop("lhr"), fleet.pid("lhr"));
+    assert_eq!(get(pop, "/site/page.txt", &[]).await.text(), "an object");
+    fleet.signal("origin", Signal::TERM);
+
+    let both = tests::client::try_send_h2(pop, &["/half", "/killer?kill"]);
+    let both = tokio::time::timeout(Duration::from_secs(15), both).await.expect("neither hangs");
+    assert!(both.iter().all(Result::is_err), "neither looks whole: {both:?}");
+    let cached = get(pop, "/site/page.txt", &[]).await;
+    assert_eq!((cached.status, cached.text().as_str()), (200, "an object"));
+    assert!(cached.header("cache-status").contains("hit"), "{cached:?}");
+    assert_eq!(tests::client::send_h2(pop, "/killer").await.text(), "alive");
+    assert_eq!(fleet.pid("lhr"), pid);
+}

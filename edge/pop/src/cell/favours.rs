@@ -115,7 +115,9 @@ fn fetch_head(method: &str, uri: &str, sent: &super::message::Fields<'_>) -> Res
     const NONE: Ended = Ended::Misconduct("a fetch() that is none");
     let method: Method = method.parse().map_err(|_| NONE)?;
     let uri: Uri = uri.parse().map_err(|_| NONE)?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
+    let is_address =
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty());
+    if !is_address || ["CONNECT", "TRACE", "TRACK"].contains(&method.as_str()) {
         return Err(NONE);
     }
     let mut builder = http::Request::builder().method(method).uri(uri);

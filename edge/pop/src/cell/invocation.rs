@@ -33,7 +33,7 @@ impl Outside {
         let function = &capabilities.function;
         self.entrust(function);
         let (head, body) = request.into_parts();
-        let landing = self.admit(&capabilities);
+        let landing = self.admit(&capabilities)?;
         let message = encode(&Order::Invoke(Invoke {
             version: function.version(),
             visit: capabilities.visit.parts(),

@@ -28,6 +28,8 @@ use super::wire::{Ended, Frame, Inbox, Kind, Outbox};
 const WINDOW: usize = 128 << 10;
 /// Bytes of a body in one frame.
 const PART: usize = 32 << 10;
+/// Frames that are taken before the rest of the thread's work has its turn: a peer may send many small ones.
+const FRAMES_AT_ONCE: usize = 256;
 /// Exchanges that a peer may have opened at a time, beyond which it is not one of ours: as many requests as a function may
 /// have in flight, with several `fetch()` calls each.
 const MOST_OPENED: usize = 65_536;
@@ -128,7 +130,12 @@ impl Link {
         let (reader, writer) = socket.into_split();
         let mut writing = pin!(Arc::clone(&self.outbox).empty_into(writer));
         let mut inbox = Inbox::new(reader);
+        let mut frames = 0_usize;
         loop {
+            frames += 1;
+            if frames.is_multiple_of(FRAMES_AT_ONCE) {
+                tokio::task::yield_now().await;
+            }
             let frame = tokio::select! {
                 frame = inbox.next() => frame,
                 () = &mut writing => return Ended::Closed,

@@ -30,6 +30,7 @@ use super::message::{Boot, Note, Parcel, Query, decode, encode};
 use super::walls::Walls;
 use super::wire::Ended;
 use crate::capabilities;
+use crate::fault::Fault;
 use crate::function::Function;
 use crate::state::State;
 
@@ -45,6 +46,9 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// Niceness of a cell that is to let others go first.
 const BEHIND: i32 = 10;
+
+/// Invocations of one cell: more than the limits of a few functions let begin.
+const MOST_FLIGHTS: usize = 16_384;
 
 /// How cells are made.
 #[derive(Clone, Debug)]
@@ -91,6 +95,8 @@ pub(super) struct Flight {
     pub(super) fetches: Cell<u64>,
     /// Bytes of log left.
     pub(super) log_bytes: Cell<u64>,
+    /// Time that the PoP has spent in calls of its bindings: processor time that nobody counts in the cell.
+    calls: Cell<Duration>,
     began: Instant,
     pub(super) answered: Cell<bool>,
     /// Since when nobody waits for it any more: only `waitUntil` keeps it.
@@ -201,7 +207,13 @@ impl Outside {
     }
 
     /// An invocation begins.
-    pub(super) fn admit(self: &Rc<Self>, request: &Rc<capabilities::Request>) -> Landing {
+    ///
+    /// # Errors
+    /// When the cell has more of them than any has that works.
+    pub(super) fn admit(self: &Rc<Self>, request: &Rc<capabilities::Request>) -> Result<Landing, Fault> {
+        if self.flights.borrow().len() >= MOST_FLIGHTS {
+            return Err(Fault::NoCell(format!("{MOST_FLIGHTS} requests of its tenant are under way")));
+        }
         let number = self.link.number();
         let limits = &request.function.limits;
         let flight = Flight {
@@ -209,19 +221,20 @@ impl Outside {
             fetches: Cell::new(limits.get(Limit::Subrequests)),
             // What the limit allows, and what it says when it is reached.
             log_bytes: Cell::new(limits.get(Limit::Log) + (64 << 10)),
+            calls: Cell::default(),
             began: Instant::now(),
             answered: Cell::new(false),
             released: Cell::new(None),
         };
         self.flights.borrow_mut().insert(number, flight);
-        Landing { cell: Rc::clone(self), number }
+        Ok(Landing { cell: Rc::clone(self), number })
     }
 
     /// Housekeeping, about once a second: what the cell should have said to be over, is.
     pub(super) fn tidy(&self) {
         let gone: Vec<_> = self.flights.borrow_mut().extract_if(|_, flight| flight.is_forgotten()).collect();
         drop(gone);
-        if self.flights.borrow().values().any(Flight::is_late) {
+        if self.link.is_stuck() || self.flights.borrow().values().any(Flight::is_late) {
             self.dismiss(Some(Loss::Misconduct("nothing: a request is long over its limits".to_owned())));
         }
     }
@@ -286,13 +299,11 @@ impl Outside {
                         calls::say(calls, &parcel).await?;
                     }
                     Query::Cf { invocation } => {
-                        let cf = self.request(invocation).map(|request| request.cf());
+                        let cf = self.call(invocation, |request| Ok(request.cf()));
                         calls::say_bytes(calls, cf.as_deref().unwrap_or("{}").as_bytes()).await?;
                     }
                     Query::Call { invocation, binding, method, argument } => {
-                        let over = || "the request of this call is over".to_owned();
-                        let request = self.request(invocation).ok_or_else(over);
-                        let answer = request.and_then(|request| request.call(binding, method, argument));
+                        let answer = self.call(invocation, |request| request.call(binding, method, argument));
                         calls::say(calls, &answer).await?;
                     }
                 }
@@ -302,6 +313,24 @@ impl Outside {
             Ok(loss) => Some(loss),
             Err(ended) => Loss::of(ended),
         }
+    }
+
+    /// Does something for an invocation that this cell has, as long as it all takes no more than the invocation's processor
+    /// time: the worker's other requests wait for it.
+    fn call(
+        &self,
+        invocation: u64,
+        body: impl FnOnce(&capabilities::Request) -> Result<String, String>,
+    ) -> Result<String, String> {
+        let flights = self.flights.borrow();
+        let flight = flights.get(&invocation).ok_or("the request of this call is over")?;
+        if flight.calls.get() > flight.request.function.limits.time(Limit::Cpu) {
+            return Err("the calls of this request have used up its processor time (cpu_ms)".to_owned());
+        }
+        let began = Instant::now();
+        let answer = body(&flight.request);
+        flight.calls.set(flight.calls.get() + began.elapsed());
+        answer
     }
 
     /// The request of an invocation that this cell has.
