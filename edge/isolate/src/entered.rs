@@ -1,8 +1,9 @@
-//! The one place with `unsafe`: entering and leaving isolates, and counting their buffers.
+//! The one place with `unsafe`: entering and leaving isolates, handing them over, and counting their buffers.
 //!
 //! V8 keeps the current isolate in a thread-local. An isolate touched while another is current corrupts both heaps,
 //! silently. So an [`Isolate`] is left as soon as it is made, entered for exactly the length of [`Isolate::with`], which
-//! cannot span an `.await`, and entered once more to be dropped. It never changes thread.
+//! cannot span an `.await`, and entered once more to be dropped. It changes thread at most once, before it has a function:
+//! [`InTransit`].
 
 #![expect(unsafe_code, reason = "this module is where the discipline of entering isolates is kept")]
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use deno_core::{JsRuntime, ModuleLoader, RuntimeOptions, v8};
 
 use crate::allowed::Stage;
+use crate::blank::Blank;
 use crate::buffers::{Buffers, External};
 use crate::extension::extensions;
 use crate::loss::watch_memory;
@@ -73,6 +75,51 @@ impl Drop for Isolate {
         unsafe {
             self.runtime.v8_isolate().enter();
             ManuallyDrop::drop(&mut self.runtime);
+        }
+    }
+}
+
+/// A blank isolate on its way from the thread that made it to the one that will use it.
+pub(crate) struct InTransit(Blank);
+
+// SAFETY: no thread is in it, and it is whole: whatever in it is counted without atomics (its runtime's state, its loader) is
+// referred to from inside only, and moves with it. deno_core has spawned nothing for it before its first op. What the
+// platform keeps of it (its queue of tasks) is made for several threads.
+unsafe impl Send for InTransit {}
+
+impl InTransit {
+    /// V8 is reached by the name that its function has under the C++ ABI of these systems.
+    pub(crate) const IS_POSSIBLE: bool = cfg!(unix);
+
+    /// From the thread that has made it.
+    pub(crate) fn new(blank: Blank) -> Self {
+        Self(blank)
+    }
+
+    /// The isolate is the calling thread's from now on.
+    pub(crate) fn arrive(self) -> Blank {
+        let mut blank = self.0;
+        blank.isolate.settle();
+        blank
+    }
+}
+
+impl Isolate {
+    /// Takes V8's lock of this isolate, which has V8 believe that the calling thread runs it (`v8-locker.h`): limits of the stack
+    /// and whatever else belongs to a thread are the calling one's then. The lock is never given back: it is a part of the
+    /// isolate, and goes with it.
+    fn settle(&mut self) {
+        #[cfg(unix)]
+        {
+            unsafe extern "C" {
+                /// `v8::Locker::Initialize(v8::Isolate*)`, for which rusty_v8 has no binding in this version.
+                #[link_name = "_ZN2v86Locker10InitializeEPNS_7IsolateE"]
+                fn initialize(locker: *mut [usize; 2], isolate: v8::UnsafeRawIsolatePtr);
+            }
+            // Two flags and the isolate. Only its destructor, which is not called, would look at it again.
+            let mut locker = [0; 2];
+            // SAFETY: the isolate is alive, and no thread is in it or has its lock; `locker` is as large as V8's.
+            unsafe { initialize(&raw mut locker, self.runtime.v8_isolate().as_raw_isolate_ptr()) };
         }
     }
 }

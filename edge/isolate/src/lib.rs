@@ -16,6 +16,7 @@ mod fault;
 mod invocation;
 pub mod limits;
 mod loss;
+mod maker;
 mod nowhere;
 mod ops_body;
 mod ops_coding;

@@ -61,7 +61,12 @@ where
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let watchdog = Watchdog::start().unwrap();
-            runtime.block_on(async move { test(Worker::new(platform, &watchdog, config)).await });
+            runtime.block_on(async move {
+                let worker = Worker::new(platform, &watchdog, config);
+                // The first isolate of a worker is made by itself; tests are about those that it gets from its maker.
+                worker.renew_pool().await;
+                test(worker).await;
+            });
         }));
         done.send(outcome).unwrap();
     };

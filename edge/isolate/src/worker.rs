@@ -16,6 +16,7 @@ use crate::entered::give_back;
 use crate::fault::Fault;
 use crate::invocation::{Body, Capabilities};
 use crate::limits::Limit;
+use crate::maker::Maker;
 use crate::platform::Platform;
 use crate::pool::Pool;
 use crate::program::{CacheUse, Program, Source};
@@ -117,6 +118,7 @@ struct Inner {
     config: Config,
     slot: Arc<Slot>,
     pool: Pool,
+    maker: Option<Maker>,
     residents: RefCell<HashMap<String, Entry>>,
     evicted: Cell<u64>,
     /// Bytes that the residents take, as far as known.
@@ -142,6 +144,7 @@ impl Worker {
             config,
             slot: watchdog.register(),
             pool,
+            maker: (config.ready > 0).then(Maker::start).flatten(),
             residents: RefCell::default(),
             evicted: Cell::new(0),
             memory: Cell::new(0),
@@ -303,7 +306,7 @@ impl Worker {
         Ok((resident, Start { isolate, pooled, ..started }))
     }
 
-    /// Makes blank isolates off the request path, one at a time so that requests get their turn in between.
+    /// Has blank isolates made off the request path, one at a time so that no more are made than will be used.
     fn refill(&self) {
         let wanting = |worker: &Self| worker.0.pool.len() < worker.0.pool.wanted();
         if !wanting(self) || self.0.pool.filling.replace(true) {
@@ -312,11 +315,30 @@ impl Worker {
         let worker = self.clone();
         deno_core::unsync::spawn(async move {
             while wanting(&worker) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                worker.0.pool.put(Blank::new());
+                let made = match &worker.0.maker {
+                    Some(maker) => maker.make().await,
+                    None => None,
+                };
+                if made.is_none() {
+                    // Requests get their turn in between.
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                worker.0.pool.put(made.unwrap_or_else(Blank::new));
             }
             worker.0.pool.filling.set(false);
         });
+    }
+
+    /// Has all ready isolates made anew, off the request path.
+    #[cfg(test)]
+    pub(crate) async fn renew_pool(&self) {
+        while let Some(blank) = self.0.pool.take() {
+            drop(blank);
+        }
+        self.refill();
+        while self.0.pool.filling.get() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Gives up idle isolates, the one idle longest first, once all go over their bounds: some more than it takes, so

@@ -36,9 +36,11 @@ impl Resident {
             Box::pin(runtime.mod_evaluate(id)) as Pin<Box<dyn Future<Output = Result<(), CoreError>>>>
         });
         spent += used;
+        // Tokio has what it polls wait when the task has done much. An evaluation that waits for that would look like one that
+        // waits for nothing.
         let evaluated = tokio::time::timeout(
             self.program.limits.time(Limit::Wall),
-            std::future::poll_fn(|cx| {
+            tokio::task::coop::unconstrained(std::future::poll_fn(|cx| {
                 let left = budget.saturating_sub(spent);
                 let (polled, used) = self.segment(Limit::Startup, left, |runtime| {
                     let ticked = runtime.poll_event_loop(cx, PollEventLoopOptions::default());
@@ -55,7 +57,7 @@ impl Resident {
                 });
                 spent += used;
                 if self.condemned.borrow().is_some() { Poll::Ready(Ok(())) } else { polled }
-            }),
+            })),
         );
         let evaluated = evaluated.await.unwrap_or_else(|_| Err("its top level awaits for too long".to_owned()));
         self.or_condemned(evaluated)?;

@@ -21,7 +21,11 @@ fn tells(expression: &str) -> Arc<Program> {
 }
 
 async fn answer(worker: &Worker, program: &Arc<Program>) -> String {
-    ask(worker, program, request("GET", "/", "")).await.unwrap_or_else(|failure| panic!("{failure:?}")).body.unwrap()
+    ask(worker, program, request("GET", "/", ""))
+        .await
+        .unwrap_or_else(|failure| panic!("{}: {failure:?}", program.version))
+        .body
+        .unwrap()
 }
 
 #[test]

@@ -203,3 +203,51 @@ fn timers_end_with_their_request() {
         assert_eq!(ask(&worker, &program, request("GET", "/", "")).await.unwrap().body.unwrap(), "0");
     });
 }
+
+#[test]
+fn an_isolate_that_another_thread_has_made_bears_what_one_of_its_own_does() {
+    with_worker(|worker| async move {
+        let hard = "const deep = () => deep() + 1;
+            let names = [];
+            const caught = async (body) => { try { await body(); names.push('none'); } catch (e) { names.push(e.name); } };
+            await caught(deep);
+            await caught(() => deep.call(null));
+            const trap = Uint8Array.from(atob('AGFzbQEAAAABBAFgAAADAgEABwUBAWYAAAoFAQMAAAs='), (c) => c.charCodeAt(0));
+            await caught(() => new WebAssembly.Instance(new WebAssembly.Module(trap)).exports.f());
+            for (let i = 0; i < 2e5; i++) new URL('http://a/' + i);
+            for (let i = 0; i < 200; i++) new Uint8Array(1 << 20).fill(i);
+            let kept = []; for (let i = 0; i < 3e5; i++) kept.push({ i }); kept = null;
+            const key = await crypto.subtle.generateKey({ name: 'HMAC', hash: 'SHA-256' }, true, ['sign']);
+            names.push((await crypto.subtle.sign('HMAC', key, new Uint8Array(3))).byteLength);
+            await new Promise((done) => setTimeout(done, 5));
+            names.push(await new Response(new Blob(['a', 'b']).stream().pipeThrough(new TextDecoderStream())).text().catch((e) => e.name));
+            return new Response(names.join())";
+        let mut answers = std::collections::BTreeSet::new();
+        for n in 0..20 {
+            let source = format!("export default {{ async fetch(request) {{ const n = {n}; {hard} }} }}");
+            let program = program_of(&[("index.js", &source)], &[("cpu_ms", 20_000)]);
+            answers.insert(ask(&worker, &program, request("GET", "/", "")).await.unwrap().body.unwrap());
+            // It is ended as any other is, too.
+            let endless = handler(&format!("const n = {n}; for (;;);"));
+            assert_eq!(fault(&worker, &endless).await.code(), "limit/cpu");
+        }
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        let answer = answers.first().unwrap();
+        assert!(answer.starts_with("RangeError,RangeError,RuntimeError,32,"), "{answer}");
+    });
+}
+
+#[test]
+fn a_start_in_a_task_that_has_done_much_is_a_start() {
+    with_worker(|worker| async move {
+        let semaphore = tokio::sync::Semaphore::new(1);
+        // Tokio lets a task do 128 things at a time, of which a start takes some.
+        for left in 0..12 {
+            tokio::task::yield_now().await;
+            for _ in left..128 {
+                drop(semaphore.acquire().await.unwrap());
+            }
+            assert_eq!(text(&worker, &format!("return new Response('{left}')")).await, left.to_string());
+        }
+    });
+}
