@@ -83,6 +83,8 @@ impl Fleet {
         if let Some(isolation) = std::env::var_os("SUITE_ISOLATION") {
             command.arg("--isolation").arg(isolation);
         }
+        // Functions are not to notice where a PoP stands.
+        command.env("TZ", "Asia/Tokyo");
         let errors = std::fs::File::create(folder.path().join("up.log")).expect("a log");
         command.args(&options.more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         let mut child = command.spawn().expect("skerry starts");

@@ -32,6 +32,7 @@ impl Platform {
     /// As [`Platform::start`], with this startup snapshot for all isolates.
     pub fn start_from(snapshot: Snapshot) -> Self {
         let _ = SNAPSHOT.set(snapshot);
+        stand_nowhere();
         // Garbage collection runs on the thread of the function that made the garbage, so that its time is charged to
         // it. V8 has one bound for a WebAssembly memory and one for the stack in a process, which the table of limits names.
         // Turboshaft's loop unrolling also removes the interrupt checks of loops that it takes for short, and in V8 15.0
@@ -49,4 +50,11 @@ impl Platform {
         crate::loss::install();
         Self(())
     }
+}
+
+/// Functions live in UTC, as on Workers: they neither learn where this machine stands nor behave otherwise than on the next.
+#[expect(unsafe_code, reason = "ICU takes the time zone from the environment and from nowhere else")]
+fn stand_nowhere() {
+    // SAFETY: this is called before there is another thread ([`Platform::start`]), and whoever asks for a variable in Rust waits.
+    unsafe { std::env::set_var("TZ", "UTC") };
 }

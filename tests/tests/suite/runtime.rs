@@ -167,3 +167,14 @@ async fn what_wait_until_was_given_is_done_before_a_pop_ends() {
     fleet.stop();
     assert_eq!(*stub.seen.lock().unwrap(), ["GET /done"]);
 }
+
+#[tokio::test]
+async fn functions_live_in_utc_wherever_the_machine_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = "export default { fetch: () => Response.json([
+        new Date(0).getHours(), new Date(0).getTimezoneOffset(), Intl.DateTimeFormat().resolvedOptions().timeZone,
+    ]) }";
+    function(&folder.path().join("f"), "", &[("index.js", source)]);
+    let fleet = Fleet::of(folder.path());
+    assert_eq!(get(fleet.pop("lhr"), "/f", &[]).await.text(), r#"[0,0,"UTC"]"#);
+}
