@@ -142,9 +142,13 @@ impl Shared {
     }
 
     fn note_pass(&self, key: &Key, headers: &HeaderMap, time: Duration) {
-        let pass_until = self.now().checked_add(time);
-        let vary = vary::names(headers).unwrap_or_default().into();
-        self.hints.insert(key.clone(), Arc::new(Hint { vary, pass_until }));
+        let now = self.now();
+        let vary: Arc<[HeaderName]> = vary::names(headers).unwrap_or_default().into();
+        // Every answer that is passed says so again; a note is renewed when half of its time is over.
+        let lasts = |hint: &Hint| hint.vary == vary && hint.pass_until > now.checked_add(time / 2);
+        if !self.hints.get(key).is_some_and(|hint| lasts(&hint)) {
+            self.hints.insert(key.clone(), Arc::new(Hint { vary, pass_until: now.checked_add(time) }));
+        }
     }
 
     /// Remembers what a shared answer for the key varies by.

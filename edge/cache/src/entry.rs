@@ -36,24 +36,24 @@ impl Head {
         key: &Key,
         request: &Parts,
         demand: &Demand,
-        response: &response::Parts,
+        (status, fields): (StatusCode, &HeaderMap),
         exchange: Exchange,
         rules: &Rules,
     ) -> Result<Self, NotStored> {
-        let control = Control::of_response(&response.headers);
-        let lifetime = freshness::lifetime(response.status, &response.headers, &control, exchange, rules);
+        let control = Control::of_response(fields);
+        let lifetime = freshness::lifetime(status, fields, &control, exchange, rules);
         storing::storable(Candidate {
             method: &request.method,
             request: &request.headers,
             demand,
-            status: response.status,
-            response: &response.headers,
+            status,
+            response: fields,
             control: &control,
             lifetime,
         })?;
-        let initial_age = freshness::initial_age(&response.headers, exchange);
-        let names = vary::names(&response.headers).ok_or(NotStored::Vary)?;
-        let mut headers = response.headers.clone();
+        let initial_age = freshness::initial_age(fields, exchange);
+        let names = vary::names(fields).ok_or(NotStored::Vary)?;
+        let mut headers = fields.clone();
         storing::strip_unstored(&mut headers, &control);
         headers.remove(AGE);
         // RFC 9110 section 6.6.1: what has no Date gets the time it arrived.
@@ -65,17 +65,7 @@ impl Head {
         let length = storing::content_length(&headers).map_err(|storing::Contradiction| NotStored::Framing)?;
         let selectors = vary::selectors(&names, &request.headers);
         let received = exchange.received;
-        Ok(Self {
-            status: response.status,
-            headers,
-            control,
-            selectors,
-            key: key.clone(),
-            received,
-            initial_age,
-            lifetime,
-            length,
-        })
+        Ok(Self { status, headers, control, selectors, key: key.clone(), received, initial_age, lifetime, length })
     }
 
     /// The head brought up to date by a 304 or a HEAD response (RFC 9111 section 3.2), or why it must not be kept.
@@ -103,7 +93,7 @@ impl Head {
             get.method = http::Method::GET;
             get
         };
-        match Self::admit(&self.key, &get, &Demand::default(), &response, exchange, rules) {
+        match Self::admit(&self.key, &get, &Demand::default(), (response.status, &response.headers), exchange, rules) {
             Ok(head) => (head, Ok(())),
             Err(reason) => {
                 response.headers.remove(AGE);

@@ -151,15 +151,25 @@ fn op_request_header(
 
 #[op2]
 fn op_request_headers(state: &mut OpState, #[smi] id: u32) -> Result<ByteString, JsErrorBox> {
-    let invocation = state.borrow_mut::<Held>().invocations.get_mut(id).ok_or_else(gone)?;
+    Ok(flatten(completed(state.borrow_mut::<Held>(), id)?).into())
+}
+
+/// The fields of an incoming request, as its function sees them.
+fn completed(held: &mut Held, id: u32) -> Result<&http::HeaderMap, JsErrorBox> {
+    let invocation = held.invocations.get_mut(id).ok_or_else(gone)?;
     if !std::mem::replace(&mut invocation.complete, true) {
         invocation.capabilities.complete(&mut invocation.head.headers);
     }
-    Ok(flatten(&invocation.head.headers).into())
+    Ok(&invocation.head.headers)
+}
+
+/// Bytes of the flat form.
+fn flat_bytes(headers: &http::HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum()
 }
 
 fn flatten(headers: &http::HeaderMap) -> Vec<u8> {
-    let mut flat = Vec::with_capacity(headers.len() * 48);
+    let mut flat = Vec::with_capacity(flat_bytes(headers));
     for (name, value) in headers {
         if !flat.is_empty() {
             flat.push(b'\n');
@@ -329,13 +339,14 @@ async fn op_call_async(
     result.map_err(JsErrorBox::type_error)
 }
 
+/// `line` is the method, a space, and the URL. `headers_of`: the request goes with the fields of that incoming one as they are, or, when 0, with those in `headers`.
 #[op2]
 async fn op_fetch(
     state: Rc<RefCell<OpState>>,
     #[smi] id: u32,
     #[smi] token: u32,
-    #[string] method: String,
-    #[string] url: String,
+    #[string] line: String,
+    #[smi] headers_of: u32,
     #[scoped] headers: ByteString,
     #[buffer] bytes: Option<JsBuffer>,
     #[smi] body_id: u32,
@@ -353,13 +364,20 @@ async fn op_fetch(
                 _ => return Err(JsErrorBox::type_error("fetch(): the body was read already")),
             },
         };
+        let (method, url) = line.split_once(' ').unwrap_or((&line, ""));
         let mut request = http::Request::builder()
-            .method(method.as_str())
-            .uri(url.as_str())
+            .method(method)
+            .uri(url)
             .body(body)
-            .map_err(|e| JsErrorBox::type_error(format!("fetch(): {method} {url}: {e}")))?;
-        held.may_fetch(id, headers.len())?;
-        unflatten(Bytes::copy_from_slice(&headers), request.headers_mut()).map_err(JsErrorBox::type_error)?;
+            .map_err(|e| JsErrorBox::type_error(format!("fetch(): {line}: {e}")))?;
+        if headers_of == 0 {
+            held.may_fetch(id, headers.len())?;
+            unflatten(Bytes::copy_from_slice(&headers), request.headers_mut()).map_err(JsErrorBox::type_error)?;
+        } else {
+            let headers = completed(held, headers_of)?.clone();
+            held.may_fetch(id, flat_bytes(&headers))?;
+            *request.headers_mut() = headers;
+        }
         held.begin(id)?;
         if token != 0 {
             held.fetches.insert(token, cancel);

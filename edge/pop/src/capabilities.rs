@@ -50,15 +50,15 @@ impl Visit {
     pub(crate) fn complete(&self, headers: &mut HeaderMap) {
         head::join_cookies(headers);
         headers.reserve(5);
-        headers.insert("x-forwarded-proto", HeaderValue::from_static(self.scheme));
+        headers.insert(head::FORWARDED_PROTO, HeaderValue::from_static(self.scheme));
         if let Ok(client) = HeaderValue::from_str(&self.client.to_string()) {
-            headers.insert("cf-connecting-ip", client.clone());
-            headers.insert("x-forwarded-for", client);
+            headers.insert(head::CLIENT, client.clone());
+            headers.insert(head::FORWARDED_FOR, client);
         }
         if let Ok(host) = HeaderValue::from_str(&self.authority) {
             headers.insert(http::header::HOST, host);
         }
-        headers.insert("x-request-id", self.request_id.clone());
+        headers.insert(head::REQUEST_ID, self.request_id.clone());
     }
 
     pub(crate) fn completed(&self, name: &str) -> Option<HeaderValue> {
@@ -226,7 +226,7 @@ impl isolate::Capabilities for Request {
         for cdn in &self.passed {
             head.headers.append(head::CDN_LOOP, cdn.clone());
         }
-        head.headers.insert("x-request-id", self.visit.request_id.clone());
+        head.headers.insert(head::REQUEST_ID, self.visit.request_id.clone());
         if let Some(trace) = &self.trace {
             trace.pass_on(&mut head.headers);
         }

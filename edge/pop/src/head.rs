@@ -16,6 +16,11 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+// A name as text is looked up among the known ones each time.
+pub(crate) const CLIENT: HeaderName = HeaderName::from_static("cf-connecting-ip");
+pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Fields that mean the whole way; a `Connection` that names them is not believed (RFC 8586 section 2 for the first).
 const END_TO_END: [HeaderName; 3] = [CDN_LOOP, header::HOST, header::CONTENT_LENGTH];
@@ -72,9 +77,7 @@ pub(crate) fn authority(uri: &Uri, headers: &HeaderMap) -> Option<String> {
         return None;
     }
     let authority = uri.authority().map(http::uri::Authority::as_str).or(field)?;
-    if !authority.is_empty()
-        && authority.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
-    {
+    if is_plain(authority) {
         return Some(authority.to_owned());
     }
     // What is in it ends up in URLs and cache keys, so it has to be one.
@@ -84,6 +87,15 @@ pub(crate) fn authority(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     let text = parsed.as_str();
     let text = text.strip_suffix(":80").or_else(|| text.strip_suffix(':')).unwrap_or(text);
     clean.then(|| text.to_ascii_lowercase())
+}
+
+/// Whether a host with or without a port is in the form it shall have: as nearly all are, which need no parser then.
+fn is_plain(authority: &str) -> bool {
+    let (host, port) = authority.split_once(':').unwrap_or((authority, "1"));
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    let other = |b: &u8| b.is_ascii_digit();
+    let port_is_plain = (1..=5).contains(&port.len()) && port.as_bytes().iter().all(other) && port != "80";
+    !host.is_empty() && host.bytes().all(plain) && port_is_plain
 }
 
 /// The target with its path in the one form that routes, functions, cache and origin read alike; `None` when it has that

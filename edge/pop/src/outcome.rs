@@ -17,6 +17,7 @@ use isolate::{BoxError, CacheUse, Failure, Timing};
 use crate::cell::CellBody;
 use crate::fault::Fault;
 use crate::function::Function;
+use crate::head;
 use crate::request::id;
 use crate::state::State;
 use crate::trace::Trace;
@@ -90,7 +91,6 @@ pub(crate) struct Invoked {
 
 const POP: HeaderName = HeaderName::from_static("x-skerry-pop");
 const VERSION: HeaderName = HeaderName::from_static("x-skerry-version");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// What is known of a request, gathered along its way.
@@ -142,7 +142,7 @@ impl Record {
         let headers = response.headers_mut();
         headers.reserve(5);
         headers.insert(POP, state.name_value.clone());
-        headers.insert(REQUEST_ID, self.request_id.clone());
+        headers.insert(head::REQUEST_ID, self.request_id.clone());
         if let Some(function) = &self.function {
             headers.insert(VERSION, function.label_value.clone());
         }

@@ -158,12 +158,12 @@ impl Client {
             return Self { address: peer, scheme: "http" };
         }
         // Lossy, so that a strange byte spoils one entry and not the line that a proxy appended to.
-        let lines = headers.get_all("x-forwarded-for").iter().map(|v| String::from_utf8_lossy(v.as_bytes()));
+        let lines = headers.get_all(head::FORWARDED_FOR).iter().map(|v| String::from_utf8_lossy(v.as_bytes()));
         let lines: Vec<_> = lines.collect();
         let address =
             middleware::client_addr::client_address(peer, lines.iter().map(AsRef::as_ref), &worker.state.trust);
         let secure =
-            headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+            headers.get(head::FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
         Self { address, scheme: if secure { "https" } else { "http" } }
     }
 }
@@ -252,7 +252,7 @@ fn request_id(headers: &HeaderMap, trusted: bool) -> HeaderValue {
         let id = id.as_bytes();
         (8..=128).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
     };
-    let given = if trusted { headers.get("x-request-id").filter(usable) } else { None };
+    let given = if trusted { headers.get(head::REQUEST_ID).filter(usable) } else { None };
     given.cloned().unwrap_or_else(|| {
         let mut text = [0; 32];
         let minted = hex::encode_to_slice(rand::random::<u128>().to_be_bytes(), &mut text);

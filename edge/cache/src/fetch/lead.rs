@@ -175,10 +175,8 @@ fn admit(
     response: &Response<OriginBody>,
     exchange: Exchange,
 ) -> Result<Head, NotStored> {
-    let mut parts = Response::new(()).into_parts().0;
-    parts.status = response.status();
-    parts.headers = response.headers().clone();
-    let head = Head::admit(&question.key, request, &question.demand, &parts, exchange, &shared.config.rules)?;
+    let arrived = (response.status(), response.headers());
+    let head = Head::admit(&question.key, request, &question.demand, arrived, exchange, &shared.config.rules)?;
     if head.length.is_some_and(|length| length > shared.config.object_limit()) {
         return Err(NotStored::TooLarge);
     }

@@ -57,6 +57,10 @@ class Headers {
   // Looks up one field in what `#lazy` would make, by its lower-case name, so many times before all are had.
   #one;
   #looks = 4;
+  // The incoming request whose fields `#lazy` would make, all of them and no others; 0 for none.
+  #of = 0;
+  // Fields that may yet be written behind what `#lazy` makes.
+  #room = 8;
   // The Content-Encoding that `#lazy` holds, where it is known.
   #lazyCoding;
   #immutable = false;
@@ -101,7 +105,21 @@ class Headers {
   append(name, value) {
     name = checkName(name);
     value = checkValue(name, value);
-    this.#mutable().push(name, value);
+    if (!this.#extend(name, value)) this.#mutable().push(name, value);
+  }
+
+  // Writes a field behind the flat form, which most copies of another message's headers need never leave. Whether it did.
+  #extend(name, value) {
+    if (this.#lazy === undefined || this.#immutable || this.#room === 0) return false;
+    this.#room--;
+    const flat = this.#lazy();
+    const longer = flat === "" ? `${name}\n${value}` : `${flat}\n${name}\n${value}`;
+    this.#lazy = () => longer;
+    this.#one = undefined;
+    this.#of = 0;
+    if (name === "content-encoding") this.#lazyCoding = undefined;
+    this.#sorted = null;
+    return true;
   }
 
   delete(name) {
@@ -146,6 +164,9 @@ class Headers {
   set(name, value) {
     name = checkName(name);
     value = checkValue(name, value);
+    // A name that looks like a value of another field is taken for one that is there.
+    const isNew = this.#lazy !== undefined && this.#room > 0 && !`\n${this.#lazy()}\n`.includes(`\n${name}\n`);
+    if (isNew && this.#extend(name, value)) return;
     const list = this.#mutable();
     for (let i = 0; i < list.length; i += 2) {
       if (list[i] === name) {
@@ -204,10 +225,11 @@ class Headers {
   }
 
   // Headers whose flat form is fetched when first looked at; `one`, when there is one, finds a single field without it.
-  static _lazy(flat, immutable, coding = undefined, one = undefined) {
+  static _lazy(flat, immutable, coding = undefined, one = undefined, of = 0) {
     const headers = new Headers();
     headers.#lazy = flat;
     headers.#one = one;
+    headers.#of = of;
     headers.#lazyCoding = coding;
     headers.#immutable = immutable;
     return headers;
@@ -218,9 +240,15 @@ class Headers {
     const copy = new Headers();
     copy.#lazy = headers.#lazy;
     copy.#one = headers.#one;
+    copy.#of = headers.#of;
     copy.#lazyCoding = headers.#lazyCoding;
     if (headers.#lazy === undefined) copy.#list = headers.#list.slice();
     return copy;
+  }
+
+  // The incoming request that has these very fields, or 0.
+  static _of(headers) {
+    return headers.#lazy === undefined ? 0 : headers.#of;
   }
 
   // The flat form. Headers that nobody touched give it without ever becoming a list.
@@ -258,7 +286,7 @@ Object.defineProperty(Headers.prototype, Symbol.iterator, {
 });
 
 const {
-  _pair: pairAt, _lazy: lazyHeaders, _copy: copyHeaders, _flat: flatHeaders, _coding: codingOf,
+  _pair: pairAt, _lazy: lazyHeaders, _copy: copyHeaders, _of: ownerOf, _flat: flatHeaders, _coding: codingOf,
   _setIfAbsent: setIfAbsent, _freeze: freezeHeaders, _is: isHeaders,
 } = Headers;
 for (const name of Object.getOwnPropertyNames(Headers)) if (name.startsWith("_")) delete Headers[name];
@@ -288,6 +316,6 @@ Object.setPrototypeOf(HeadersIterator.prototype, IteratorPrototype);
 delete HeadersIterator.prototype.constructor;
 
 return {
-  Headers, isHeaders, lazyHeaders, copyHeaders, flatHeaders, codingOf, codingOfFlat, setIfAbsent, freezeHeaders,
+  Headers, isHeaders, lazyHeaders, copyHeaders, ownerOf, flatHeaders, codingOf, codingOfFlat, setIfAbsent, freezeHeaders,
 };
 })();

@@ -10,7 +10,7 @@ const { URL } = core.loadExtScript("ext:deno_web/00_url.js");
 const { AbortSignal, AbortController } = core.loadExtScript("ext:deno_web/03_abort_signal.js");
 const { DOMException } = core.loadExtScript("ext:deno_web/01_dom_exception.js");
 const {
-  Headers, isHeaders, lazyHeaders, copyHeaders, flatHeaders, codingOf, codingOfFlat, setIfAbsent, freezeHeaders,
+  Headers, isHeaders, lazyHeaders, copyHeaders, ownerOf, flatHeaders, codingOf, codingOfFlat, setIfAbsent, freezeHeaders,
 } = core.loadExtScript("ext:skerry/10_headers.js");
 const { BodyState, NativeBody, extractBody, mixinBody, outgoing, NATIVE } = core.loadExtScript("ext:skerry/20_body.js");
 const { createFilteredInspectProxy } = core.loadExtScript("ext:deno_web/01_console.js");
@@ -170,7 +170,8 @@ class Request {
   get headers() {
     if (this.#headers === undefined) {
       const id = this.#id;
-      this.#headers = lazyHeaders(() => op_request_headers(id), true, undefined, (name) => op_request_header(id, name));
+      const one = (name) => op_request_header(id, name);
+      this.#headers = lazyHeaders(() => op_request_headers(id), true, undefined, one, id);
     }
     return this.#headers;
   }
@@ -260,6 +261,11 @@ class Request {
     return request.#headers === undefined ? op_request_headers(request.#id) : flatHeaders(request.#headers);
   }
 
+  // The incoming request whose headers these are, unchanged, or 0.
+  static _of(request) {
+    return request.#headers === undefined ? request.#id : ownerOf(request.#headers);
+  }
+
   // The signal that ends a fetch of this request. Nobody can wait for one that nobody looked at.
   static _signal(request) {
     let at = request;
@@ -274,8 +280,8 @@ class Request {
     return at.#id === 0 ? at.#cf : undefined;
   }
 }
-const { _incoming: incoming, _is: isRequest, _body: bodyOf, _flat: flatOf, _signal: signalOf, _cf: cfOf } = Request;
-for (const name of ["_incoming", "_is", "_body", "_flat", "_signal", "_cf"]) delete Request[name];
+const { _incoming: incoming, _is: isRequest, _body: bodyOf, _flat: flatOf, _of: headersOf, _signal: signalOf, _cf: cfOf } = Request;
+for (const name of ["_incoming", "_is", "_body", "_flat", "_of", "_signal", "_cf"]) delete Request[name];
 mixinBody(Request.prototype, bodyOf, (request) => request.headers.get("content-type"));
 
 function notFetchable(input, why) {
@@ -507,7 +513,9 @@ async function fetch(input, init = undefined) {
   const { redirect } = request;
   const hash = url.indexOf("#");
   if (hash >= 0) url = url.slice(0, hash);
-  let headers = flatOf(request);
+  // Rust has them, unless a redirect may leave some out.
+  const headersFrom = redirect === "manual" ? headersOf(request) : 0;
+  let headers = headersFrom === 0 ? flatOf(request) : "";
   const body = method === "GET" || method === "HEAD" ? null : bodyOf(request);
   // A response's body sent on as a request's: encoded only if this request says so, too.
   const coded = body !== null && body.coding !== "" && body.coding === codingOf(request.headers);
@@ -515,7 +523,7 @@ async function fetch(input, init = undefined) {
   const options = cfOf(request);
   const cf = options === undefined ? "" : JSON.stringify(options) ?? "";
   for (let hops = 0;; hops++) {
-    const [status, flat, answerId] = await send(invocation, method, url, headers, bytes, bodyId, cf, signal);
+    const [status, flat, answerId] = await send(invocation, `${method} ${url}`, headersFrom, headers, bytes, bodyId, cf, signal);
     const location = redirect !== "manual" && REDIRECTS.has(status) ? headerOf(flat, "location") : null;
     if (location === null) return fetched(status, flat, answerId, url, hops > 0, signal);
     if (answerId !== 0) op_body_close(answerId);
@@ -551,18 +559,18 @@ function redirectTarget(location, base) {
   return next;
 }
 
-function send(invocation, method, url, headers, bytes, bodyId, cf, signal) {
-  if (signal === undefined) return op_fetch(invocation, 0, method, url, headers, bytes, bodyId, cf);
-  return sendUntil(signal, invocation, method, url, headers, bytes, bodyId, cf);
+function send(invocation, line, headersFrom, headers, bytes, bodyId, cf, signal) {
+  if (signal === undefined) return op_fetch(invocation, 0, line, headersFrom, headers, bytes, bodyId, cf);
+  return sendUntil(signal, invocation, line, headersFrom, headers, bytes, bodyId, cf);
 }
 
-async function sendUntil(signal, invocation, method, url, headers, bytes, bodyId, cf) {
+async function sendUntil(signal, invocation, line, headersFrom, headers, bytes, bodyId, cf) {
   const token = nextFetch;
   nextFetch = token === 0x3fffffff ? 1 : token + 1;
   const cancel = () => op_fetch_cancel(token);
   signal.addEventListener("abort", cancel, { once: true });
   try {
-    const head = await op_fetch(invocation, token, method, url, headers, bytes, bodyId, cf);
+    const head = await op_fetch(invocation, token, line, headersFrom, headers, bytes, bodyId, cf);
     if (signal.aborted && head[2] !== 0) op_body_close(head[2]);
     signal.throwIfAborted();
     return head;

@@ -280,6 +280,75 @@ fn fetch_reaches_the_platform_and_its_answer_passes_through() {
     });
 }
 
+/// Headers of another message stay a flat string for as long as they can: nobody shall be able to tell.
+#[test]
+fn headers_that_are_still_flat_do_what_a_list_does() {
+    const PLAY: &str = r#"
+        const fetched = await fetch("http://o/h", { headers: [["a", "1"], ["b", "echo-a"], ["b", "2"], ["set-cookie", "x=1"]] });
+        let seed = 7;
+        const next = (below) => (seed = (seed * 1103515245 + 12345) % 2147483648) % below;
+        const names = ["echo-a", "echo-b", "1", "new", "other", "set-cookie", "content-encoding", "X-Up"];
+        const values = ["1", "", "echo-a", "a, b", " trimmed ", "gzip"];
+        for (let round = 0; round < 400; round++) {
+            const from = round % 2 === 0 ? fetched.headers : request.headers;
+            const flat = new Response(null, { headers: from }).headers;
+            const list = new Headers([...from]);
+            const done = [];
+            for (let n = next(14); n >= 0; n--) {
+                const [name, value] = [names[next(names.length)], values[next(values.length)]];
+                const act = [
+                    (h) => h.set(name, value), (h) => h.append(name, value), (h) => h.set(name, value),
+                    (h) => h.append(name, value), (h) => h.delete(name), (h) => h.get(name), (h) => h.has(name),
+                    (h) => [...new Response(null, { headers: h }).headers].join(), (h) => h.getSetCookie().join(),
+                ][next(9)];
+                done.push(`${act}`.slice(7, 13), name, value);
+                const [one, two] = [act(flat), act(list)];
+                if (one !== two) return new Response(`${done}: ${one} is not ${two}`);
+            }
+            const [one, two] = [JSON.stringify([...flat]), JSON.stringify([...list])];
+            if (one !== two) return new Response(`${done}: ${one} is not ${two}`);
+        }
+        return new Response("alike");"#;
+    with_worker(|worker| async move {
+        let mut request = request("GET", "/", "");
+        request.headers_mut().append("echo-b", "v".parse().unwrap());
+        request.headers_mut().append("cookie", "a=1".parse().unwrap());
+        let answer = ask(&worker, &handler_with(PLAY, &[("cpu_ms", 5_000)]), request).await.unwrap();
+        assert_eq!(answer.body.unwrap(), "alike");
+    });
+}
+
+/// Those of an incoming request go out again without having been in JavaScript, unless it changed them.
+#[test]
+fn a_request_goes_on_with_its_fields_or_with_the_changed_ones() {
+    with_worker(|worker| async move {
+        const SHOWN: &str =
+            "new Response(JSON.stringify([...(await fetch(sent)).headers].filter((h) => h[0] !== 'echo-host')))";
+        for (made, expected) in [
+            ("request", r#"[["echo-x-test","yes"]]"#),
+            ("new Request('http://o/', request)", r#"[["echo-x-test","yes"]]"#),
+            ("new Request(request, { redirect: 'follow' })", r#"[["echo-x-test","yes"]]"#),
+            ("request.clone()", r#"[["echo-x-test","yes"]]"#),
+            ("new Request('http://o/', { headers: request.headers })", r#"[["echo-x-test","yes"]]"#),
+            ("(request.headers.get('x-test'), request)", r#"[["echo-x-test","yes"]]"#),
+            ("([...request.headers], request)", r#"[["echo-x-test","yes"]]"#),
+            (
+                "(() => { const r = new Request(request); r.headers.set('b', '2'); return r })()",
+                r#"[["echo-b","2"],["echo-x-test","yes"]]"#,
+            ),
+            (
+                "(() => { const r = new Request(request); r.headers.set('x-test', 'no'); return r })()",
+                r#"[["echo-x-test","no"]]"#,
+            ),
+            ("(() => { const r = new Request(request); r.headers.delete('x-test'); return r })()", "[]"),
+            ("new Request(request, { headers: {} })", "[]"),
+        ] {
+            let body = format!("const sent = {made}; return {SHOWN}");
+            assert_eq!(text(&worker, &body).await, expected, "{made}");
+        }
+    });
+}
+
 #[test]
 fn modules_import_each_other_and_the_built_in_one() {
     with_worker(|worker| async move {

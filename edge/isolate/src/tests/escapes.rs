@@ -259,7 +259,7 @@ fn no_number_counted_up_reaches_what_is_not_ones_own() {
                 for (const op of ['op_request_method', 'op_request_url', 'op_request_headers', 'op_request_cf', 'op_body_read', 'op_body_read_all', 'op_body_close', 'op_hold', 'op_touch', 'op_fetch_cancel']) attempt(op, id);
                 attempt('op_respond_text', id, 200, '', 'forged'); attempt('op_respond', id, 200, '', null, id); attempt('op_fail', id, 'threw', 'forged');
                 attempt('op_call', id, 'LIMITER', 'limit', 'x'); attempt('op_call_async', id, 'LIMITER', 'limit', 'x');
-                attempt('op_fetch', id, 0, 'GET', 'http://o/', '', null, 0, ''); attempt('op_stream_write', id, id, new Uint8Array(1)); attempt('op_stream_end', id, '');
+                for (const from of [0, id]) attempt('op_fetch', id, 0, 'GET http://o/', from, '', null, 0, ''); attempt('op_stream_write', id, id, new Uint8Array(1)); attempt('op_stream_end', id, '');
                 attempt('op_body_decode', id, 'gzip'); attempt('op_wait_until', id, -1); attempt('op_pass_through', id);
             }
             globalThis.count = () => found;";

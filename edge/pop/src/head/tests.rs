@@ -121,6 +121,16 @@ proptest! {
         }
     }
 
+    /// What is taken for plain is what the parser would have made of it.
+    #[test]
+    fn a_plain_authority_needs_no_parser(text in "[a-z0-9.:-]{0,3}[a-z0-9.-]{0,4}(:[0-9]{0,6}|:80)?") {
+        if is_plain(&text) {
+            let parsed: http::uri::Authority = text.parse().unwrap();
+            prop_assert_eq!(parsed.as_str(), text.as_str());
+            prop_assert!(!text.ends_with(":80") && !text.ends_with(':'));
+        }
+    }
+
     /// Never panics, whatever the fields hold; what is named the authority is a plain one, in lower case.
     #[test]
     fn the_authority_is_one_whatever_the_fields_are(target in near::text(&TARGETS), host in near::bytes(vec![b"example.com".to_vec(), b"EXAMPLE.com:80".to_vec(), b"[::1]:8080".to_vec(), b"u@h".to_vec(), b"".to_vec()]), connection in near::bytes(vec![b"close, X-Secret".to_vec(), b"cdn-loop,host".to_vec()])) {
