@@ -10,7 +10,7 @@ const {
   op_compression_new, op_compression_write, op_compression_finish,
 } = core.ops;
 const {
-  TransformStream, createReadableByteStream, isReadableStream, isReadableStreamDisturbed, readableStreamTee,
+  ReadableStream, TransformStream, createReadableByteStream, isReadableStream, isReadableStreamDisturbed, readableStreamTee,
   readableStreamDisturb, acquireReadableStreamDefaultReader, createProxy,
 } = core.loadExtScript("ext:deno_web/06_streams.js");
 const { Blob, isBlob, blobOf, blobBytes, blobType, joined } = core.loadExtScript("ext:skerry/12_blob.js");
@@ -20,9 +20,65 @@ const { isFormData, formDataToBlob, parseFormData } = core.loadExtScript("ext:sk
 const TEXT = 1, BYTES = 2, NATIVE = 3, STREAM = 4;
 const MAX_CHUNK = 65536;
 
-// The bodies behind the streams that were made for them: whoever gets such a stream gets the body itself, so that an
-// untouched native body is handed on natively, and what one of two holders reads the other sees as read.
-const bodiesOfStreams = new WeakMap();
+const { defineProperty, setPrototypeOf } = Object;
+
+// What `.body` is. Whoever is given one finds the body behind it, so that an untouched native body is handed on natively,
+// and what one of two holders reads the other sees as read.
+//
+// Most are only handed on, and a ReadableStream costs more than the rest of such a request: the parts of one (PARTS) are
+// made when something first looks for them, and then the prototype is that of ReadableStream itself.
+class BodyStream {
+  #body;
+
+  constructor(body) {
+    this.#body = body;
+  }
+
+  static _body(value) {
+    return typeof value === "object" && value !== null && #body in value ? value.#body : undefined;
+  }
+}
+const bodyBehind = BodyStream._body;
+delete BodyStream._body;
+delete BodyStream.prototype.constructor;
+setPrototypeOf(BodyStream.prototype, ReadableStream.prototype);
+
+// The symbols under which deno_web keeps the parts of a stream; that of its controller, and the controller's of its stream.
+const sample = createReadableByteStream(() => {}, async () => {}, async () => {});
+const PARTS = Object.getOwnPropertySymbols(sample);
+const [CONTROLLER, STREAM_OF] = PARTS.flatMap((part) => {
+  const value = sample[part];
+  const symbols = typeof value === "object" && value !== null ? Object.getOwnPropertySymbols(value) : [];
+  return symbols.filter((symbol) => value[symbol] === sample).map((symbol) => [part, symbol]);
+})[0];
+for (const part of PARTS) {
+  defineProperty(BodyStream.prototype, part, {
+    __proto__: null,
+    get() {
+      return makeStream(this) ? this[part] : undefined;
+    },
+    set(value) {
+      if (makeStream(this)) this[part] = value;
+    },
+    configurable: true,
+  });
+}
+
+// Gives a BodyStream its parts, unless it has them. Whether it was one without.
+function makeStream(stream) {
+  const body = bodyBehind(stream);
+  if (body === undefined || body.stream !== stream || !body.unmade) return false;
+  body.unmade = false;
+  const made = body.streamed();
+  setPrototypeOf(stream, ReadableStream.prototype);
+  for (let i = 0; i < PARTS.length; i++) {
+    const value = made[PARTS[i]];
+    defineProperty(stream, PARTS[i], { __proto__: null, value, writable: true, enumerable: true, configurable: true });
+  }
+  stream[CONTROLLER][STREAM_OF] = stream;
+  if (body.used) seal(stream);
+  return true;
+}
 
 // Lengths that streams promised (FixedLengthStream).
 const lengths = new WeakMap();
@@ -108,22 +164,36 @@ class BodyState {
     this.kind = kind;
     this.source = source;
     this.stream = kind === STREAM ? source : null;
+    // `stream` is a BodyStream without its parts.
+    this.unmade = false;
     this.used = false;
     // The Content-Type it brings, or null.
     this.type = null;
   }
 
   get disturbed() {
-    return this.used || (this.stream !== null && isReadableStreamDisturbed(this.stream));
+    return this.used || (this.#isMade && isReadableStreamDisturbed(this.stream));
   }
 
   get unusable() {
-    return this.used || (this.stream !== null && (this.stream.locked || isReadableStreamDisturbed(this.stream)));
+    return this.used || (this.#isMade && (this.stream.locked || isReadableStreamDisturbed(this.stream)));
+  }
+
+  get #isMade() {
+    return this.stream !== null && !this.unmade;
   }
 
   // The stream of this body, made at most once.
   asStream() {
-    if (this.stream !== null) return this.stream;
+    if (this.stream === null) {
+      this.stream = new BodyStream(this);
+      this.unmade = true;
+    }
+    return this.stream;
+  }
+
+  // A ReadableStream of what is not one.
+  streamed() {
     if (this.kind === NATIVE) {
       const native = this.source;
       const pull = async (controller) => {
@@ -135,19 +205,15 @@ class BodyState {
           controller.enqueue(chunk);
         }
       };
-      this.stream = createReadableByteStream(() => {}, pull, async () => native.close());
-    } else {
-      const bytes = this.kind === TEXT ? core.encode(this.source) : this.source;
-      const start = (controller) => {
-        if (bytes.byteLength > 0) controller.enqueue(bytes.slice());
-        controller.close();
-        controller.byobRequest?.respond(0);
-      };
-      this.stream = createReadableByteStream(start, async () => {}, async () => {});
+      return createReadableByteStream(() => {}, pull, async () => native.close());
     }
-    if (this.used) seal(this.stream);
-    bodiesOfStreams.set(this.stream, this);
-    return this.stream;
+    const bytes = this.kind === TEXT ? core.encode(this.source) : this.source;
+    const start = (controller) => {
+      if (bytes.byteLength > 0) controller.enqueue(bytes.slice());
+      controller.close();
+      controller.byobRequest?.respond(0);
+    };
+    return createReadableByteStream(start, async () => {}, async () => {});
   }
 
   // The Content-Encoding that its bytes still have, or "".
@@ -194,7 +260,7 @@ class BodyState {
   take() {
     if (this.unusable) throw new TypeError("The body has been used already: clone() before the first use to read it twice");
     this.used = true;
-    if (this.stream !== null && this.kind !== STREAM) seal(this.stream);
+    if (this.#isMade && this.kind !== STREAM) seal(this.stream);
   }
 
   // Moves into a new body, as into a Request made from another one.
@@ -255,9 +321,11 @@ function typed(body, type) {
 function extractBody(init) {
   if (typeof init === "string") return typed(new BodyState(TEXT, init), "text/plain;charset=UTF-8");
   if (init === null || init === undefined) return null;
+  const body = bodyBehind(init);
+  if (body !== undefined && body.stream === init && !body.unusable) return body;
   if (isReadableStream(init)) {
     if (init.locked || isReadableStreamDisturbed(init)) throw new TypeError("The stream is locked or was read already");
-    return bodiesOfStreams.get(init) ?? new BodyState(STREAM, init);
+    return new BodyState(STREAM, init);
   }
   if (ArrayBuffer.isView(init)) return new BodyState(BYTES, asBytes(init).slice());
   if (core.isAnyArrayBuffer(init)) return new BodyState(BYTES, new Uint8Array(init.slice(0)));

@@ -318,6 +318,78 @@ fn headers_that_are_still_flat_do_what_a_list_does() {
     });
 }
 
+/// `.body` has the parts of a stream only once somebody uses it as one: nobody shall be able to tell.
+#[test]
+fn the_stream_of_a_body_is_a_stream_however_it_is_first_used() {
+    const READ: &str = "let t = ''; for await (const c of s) t += new TextDecoder().decode(c); return t";
+    with_worker(|worker| async move {
+        for (used, expected) in [
+            (READ, "GET http://o/b "),
+            ("return (await s.getReader().read()).value.length", "15"),
+            ("const r = s.getReader({ mode: 'byob' }); return (await r.read(new Uint8Array(3))).value", "71,69,84"),
+            (
+                "const [a, b] = s.tee(); return await new Response(a).text() + await new Response(b).text()",
+                "GET http://o/b GET http://o/b ",
+            ),
+            (
+                "const { readable, writable } = new TransformStream(); s.pipeTo(writable); return await new Response(readable).text()",
+                "GET http://o/b ",
+            ),
+            (
+                "return await new Response(s.pipeThrough(new TextDecoderStream()).pipeThrough(new TextEncoderStream())).text()",
+                "GET http://o/b ",
+            ),
+            (
+                "return [s.locked, r.bodyUsed, s.getReader() instanceof ReadableStreamDefaultReader, s.locked, r.bodyUsed]",
+                "false,false,true,true,false",
+            ),
+            ("await s.cancel(); return [r.bodyUsed, s.locked]", "true,false"),
+            ("await r.text(); return [s.locked, r.bodyUsed, s === r.body]", "true,true,true"),
+            ("await r.text(); try { new Response(s) } catch (e) { return e.name }", "TypeError"),
+            ("await r.text(); try { await s.cancel() } catch (e) { return e.name }", "TypeError"),
+            (
+                "const c = r.clone(); return [s.locked, r.body === s, await c.text() === await r.text()]",
+                "true,false,true",
+            ),
+            ("s.getReader(); try { new Response(s) } catch (e) { return e.name }", "TypeError"),
+            ("s.getReader(); try { await r.text() } catch (e) { return e.name }", "TypeError"),
+            (
+                "const two = new Response(s); await two.text(); return [r.bodyUsed, s.locked, two.body === s]",
+                "true,true,true",
+            ),
+            (
+                "const two = new Response(s); const reader = s.getReader(); try { await two.text() } catch (e) { return e.name }",
+                "TypeError",
+            ),
+            (
+                "return [s instanceof ReadableStream, `${s}`, s.constructor === ReadableStream, 'getReader' in s]",
+                "true,[object ReadableStream],true,true",
+            ),
+            (
+                "s.locked; return [Object.getPrototypeOf(s) === ReadableStream.prototype, Reflect.ownKeys(s).length === Reflect.ownKeys(new ReadableStream({ type: 'bytes' })).length]",
+                "true,true",
+            ),
+            ("try { structuredClone(s) } catch (e) { return e.name }", "DataCloneError"),
+            ("const sub = Object.create(s); try { return sub.locked } catch (e) { return e.name }", "TypeError"),
+            (
+                "const keys = Object.getOwnPropertySymbols(Object.getPrototypeOf(s)); const p = Object.getPrototypeOf(s); const seen = keys.map((k) => Object.getOwnPropertyDescriptor(p, k)?.get?.call({})); return seen.some((v) => v !== undefined && v !== 'ReadableStream')",
+                "false",
+            ),
+        ] {
+            for of in [
+                "const r = await fetch('http://o/b')",
+                "const r = new Response('GET http://o/b ')",
+                "const r = new Response(new TextEncoder().encode('GET http://o/b '))",
+                "const first = await fetch('http://o/b'); const r = new Response(first.body, first)",
+            ] {
+                let body =
+                    format!("{of}; const s = r.body; return new Response(String(await (async () => {{ {used} }})()))");
+                assert_eq!(text(&worker, &body).await, expected, "{body}");
+            }
+        }
+    });
+}
+
 /// Those of an incoming request go out again without having been in JavaScript, unless it changed them.
 #[test]
 fn a_request_goes_on_with_its_fields_or_with_the_changed_ones() {
