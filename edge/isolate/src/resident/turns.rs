@@ -88,9 +88,9 @@ impl Resident {
     /// What a turn of the event loop may use: what the only request in flight has left, or as much as any may have.
     fn budget(&self) -> Duration {
         let limit = self.limits().time(Limit::Cpu);
-        let spent = self.held(|held| match held.invocations.ids()[..] {
-            [only] => held.invocations.get_mut(only).map(|invocation| invocation.cpu),
-            _ => None,
+        let spent = self.held(|held| {
+            let only = if held.invocations.len() == 1 { held.invocations.iter_mut().next() } else { None };
+            only.map(|invocation| invocation.cpu)
         });
         limit.saturating_sub(spent.unwrap_or_default()).max(LEAST_TURN)
     }
