@@ -9,6 +9,7 @@ use middleware::cohort::{CookieName, Experiment, Transport};
 use middleware::jwt::{JwksConfig, Key, Material, Rejection, Verifier, VerifierConfig, www_authenticate};
 use middleware::rate_limit::{Decision, Limiter};
 use origin::bundle::{CohortBinding, FunctionConfig, FunctionName, JwtBinding, JwtKeyMaterial, RateLimitBinding};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// What a client is told to wait when the keys to verify its token cannot be fetched.
@@ -89,20 +90,34 @@ fn verifier_config(binding: &JwtBinding) -> VerifierConfig {
     }
 }
 
-/// What a verifier's answer is to the function.
-pub(crate) fn verified(realm: &str, result: Result<middleware::jwt::Claims, Option<Rejection>>) -> Value {
-    match result {
-        Ok(claims) => json!({ "ok": true, "subject": claims.subject(), "claims": claims.as_map() }),
-        Err(rejection) => json!({
-            "ok": false,
-            "reason": rejection.as_ref().map_or("missing", |r| r.as_str()),
-            "message": rejection.as_ref().map_or_else(|| "send Authorization: Bearer <token>".to_owned(), Rejection::description),
-            "status": rejection.as_ref().map_or(401, Rejection::status),
-            "challenge": www_authenticate(realm, rejection.as_ref()),
-            // The key set was not to be had: it is asked for again after a pause of this length.
-            "retryAfter": rejection.as_ref().filter(|r| r.status() == 503).map(|_| KEYS_RETRY_SECONDS),
-        }),
-    }
+/// A token that was accepted, as the function gets it: written from where the claims lie, since they may be many.
+#[derive(Serialize)]
+struct Accepted<'a> {
+    ok: bool,
+    subject: Option<&'a str>,
+    claims: &'a serde_json::Map<String, Value>,
+}
+
+/// What a verifier's answer is to the function, as JSON.
+pub(crate) fn verified(realm: &str, result: Result<middleware::jwt::Claims, Option<Rejection>>) -> String {
+    let rejection = match result {
+        Ok(claims) => {
+            let accepted = Accepted { ok: true, subject: claims.subject(), claims: claims.as_map() };
+            // What was parsed as JSON can be written as JSON.
+            return serde_json::to_string(&accepted).unwrap_or_default();
+        }
+        Err(rejection) => rejection,
+    };
+    json!({
+        "ok": false,
+        "reason": rejection.as_ref().map_or("missing", |r| r.as_str()),
+        "message": rejection.as_ref().map_or_else(|| "send Authorization: Bearer <token>".to_owned(), Rejection::description),
+        "status": rejection.as_ref().map_or(401, Rejection::status),
+        "challenge": www_authenticate(realm, rejection.as_ref()),
+        // The key set was not to be had: it is asked for again after a pause of this length.
+        "retryAfter": rejection.as_ref().filter(|r| r.status() == 503).map(|_| KEYS_RETRY_SECONDS),
+    })
+    .to_string()
 }
 
 /// What a limiter's answer is to the function.

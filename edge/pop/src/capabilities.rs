@@ -262,9 +262,9 @@ impl isolate::Capabilities for Request {
             }
             (Some(Binding::Cohort(cohorts)), "key") => cohorts.by_key(argument),
             (Some(Binding::Jwt { verifier, realm }), "verify") => match bearer(argument) {
-                None => verified(realm, Err(None)),
+                None => return Ok(verified(realm, Err(None))),
                 Some(token) => match verifier.attempt(token, unix_seconds()) {
-                    Attempt::Done(result) => verified(realm, result.map_err(Some)),
+                    Attempt::Done(result) => return Ok(verified(realm, result.map_err(Some))),
                     Attempt::NeedsRefresh(_) => return Ok(String::new()),
                 },
             },
@@ -284,7 +284,7 @@ impl isolate::Capabilities for Request {
         };
         let (verifier, realm, upstream) = (Arc::clone(verifier), realm.to_owned(), self.worker.upstream.clone());
         async move {
-            let Some(token) = bearer(&argument) else { return Ok(verified(&realm, Err(None)).to_string()) };
+            let Some(token) = bearer(&argument) else { return Ok(verified(&realm, Err(None))) };
             if let Attempt::NeedsRefresh(refresh) = verifier.attempt(token, unix_seconds()) {
                 let fetching = Arc::clone(&verifier);
                 // A task of its own: a client that goes away must not cancel what others wait for.
@@ -296,7 +296,7 @@ impl isolate::Capabilities for Request {
                 }
             }
             let result = verifier.verify(token, unix_seconds());
-            Ok(verified(&realm, result.map_err(Some)).to_string())
+            Ok(verified(&realm, result.map_err(Some)))
         }
         .boxed_local()
     }

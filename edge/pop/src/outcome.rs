@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
@@ -84,9 +85,24 @@ impl http_body::Body for ClientBody {
 /// What came of an invocation, wherever it ran.
 pub(crate) struct Invoked {
     /// The response, or why there is none.
-    pub(crate) result: Result<Response<ClientBody>, Failure>,
-    /// Where the time went.
-    pub(crate) timing: Timing,
+    pub(crate) result: Result<Response<ClientBody>, Unanswered>,
+    /// Where the time went; `None` when nobody is left to tell.
+    pub(crate) timing: Option<Timing>,
+}
+
+/// Why an invocation gave no response.
+pub(crate) struct Unanswered {
+    pub(crate) fault: Fault,
+    /// `ctx.passThroughOnException()` was called.
+    pub(crate) pass_through: bool,
+    /// The request's head, for whoever wants to send it elsewhere; `None` when it was never taken in.
+    pub(crate) head: Option<Parts>,
+}
+
+impl From<Failure> for Unanswered {
+    fn from(Failure { fault, pass_through, head }: Failure) -> Self {
+        Self { fault: fault.into(), pass_through, head }
+    }
 }
 
 const POP: HeaderName = HeaderName::from_static("x-skerry-pop");

@@ -15,7 +15,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use isolate::limits::Limit;
-use isolate::{Body, BoxError, Capabilities as _, Failure};
+use isolate::{Body, BoxError, Capabilities as _};
 use origin::bundle::OnFailure;
 
 use crate::capabilities::{self, Visit};
@@ -23,7 +23,7 @@ use crate::connection::Connection;
 use crate::fault::Fault;
 use crate::function::Function;
 use crate::head;
-use crate::outcome::{ClientBody, Record};
+use crate::outcome::{ClientBody, Record, Unanswered};
 use crate::routes::{Found, Live};
 use crate::state::State;
 use crate::trace::Trace;
@@ -186,22 +186,24 @@ async fn run(
     }
     let request = Request::from_parts(head, body);
     let invoked = worker.invoke(&capabilities, request).await?;
-    record.timing = Some(invoked.timing);
-    if invoked.timing.start.is_some() {
+    record.timing = invoked.timing;
+    if invoked.timing.is_some_and(|timing| timing.start.is_some()) {
         record.tell_start(worker);
     }
-    let Failure { fault, pass_through, head } = match invoked.result {
+    let Unanswered { fault, pass_through, head } = match invoked.result {
         Ok(response) => return Ok(response),
-        Err(failure) => failure,
+        Err(unanswered) => unanswered,
     };
-    worker.share(Some(function)).failed(&fault);
+    if let Fault::Function(fault) = &fault {
+        worker.share(Some(function)).failed(fault);
+    }
     let (label, request_id) = (&function.label, id(&record.request_id));
     tracing::error!(target: "function", pop = %worker.state.name, function = %label, %request_id, code = fault.code(), "{fault}");
     match head {
         Some(head) if repeatable && (pass_through || function.on_failure == OnFailure::Origin) => {
             Box::pin(from_origin(&capabilities, head, empty())).await
         }
-        _ => Err(fault.into()),
+        _ => Err(fault),
     }
 }
 

@@ -104,7 +104,7 @@ impl Worker {
     /// Answers `request` with its function, where that runs.
     ///
     /// # Errors
-    /// When it could not be run at all, or its cell was lost.
+    /// When it could not be run at all.
     pub(crate) async fn invoke(
         &self,
         capabilities: &Rc<capabilities::Request>,
@@ -116,8 +116,8 @@ impl Worker {
             return Box::pin(lease.invoke(Rc::clone(capabilities), request)).await;
         }
         let invoked = self.engines.isolates.invoke(&**function, request, Rc::clone(capabilities) as _).await;
-        let result = invoked.result.map(|response| response.map(ClientBody::Function));
-        Ok(Invoked { result, timing: invoked.timing })
+        let result = invoked.result.map(|response| response.map(ClientBody::Function)).map_err(Into::into);
+        Ok(Invoked { result, timing: Some(invoked.timing) })
     }
 
     /// Starts a function before anybody asks for it.

@@ -308,6 +308,10 @@ async fn a_function_that_kills_its_cell_costs_nobody_else_anything() {
     let folder = tempfile::tempdir().unwrap();
     function(&folder.path().join("killer"), &format!("{CELL}, {PATIENT}"), &[("index.js", KILLER)]);
     function(&folder.path().join("stuck"), CELL, &[("index.js", STUCK)]);
+    let open = format!(r#"{CELL}, {PATIENT}, "assets": {{ "directory": "public" }}, "on_failure": "origin""#);
+    let public = function(&folder.path().join("open"), &open, &[("index.js", KILLER)]).join("public/open");
+    std::fs::create_dir_all(&public).unwrap();
+    std::fs::write(public.join("page.txt"), "from the origin").unwrap();
     let waiting = "export default { async fetch() {
         await new Promise((done) => setTimeout(done, 1500));
         return new Response('waited');
@@ -335,6 +339,8 @@ async fn a_function_that_kills_its_cell_costs_nobody_else_anything() {
     super::lost::assert_lost(&get(pop, "/killer?kill", &[]).await);
     let reply = get(pop, "/killer", &[]).await;
     assert_eq!((reply.status, reply.header("x-skerry-error")), (500, "function/quarantined"));
+    let reply = get(pop, "/open/page.txt?kill", &[]).await;
+    assert_eq!((reply.status, reply.text().as_str()), (200, "from the origin"), "it fails open, as with any failure");
     assert_eq!(fleet.scrape("lhr").await.sum("skerry_workers_lost_total", &[]), 0.0);
     assert_eq!(fleet.pid("lhr"), pid);
 }

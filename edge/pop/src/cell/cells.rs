@@ -244,14 +244,14 @@ impl Lease {
     /// Answers `request` in this cell.
     ///
     /// # Errors
-    /// [`Fault::WorkerLost`] when it ends over the request.
+    /// [`Fault`]: it was not let in. That the cell ended over it is an outcome.
     pub(crate) async fn invoke(
         &self,
         capabilities: Rc<capabilities::Request>,
         request: Request<Body>,
     ) -> Result<Invoked, Fault> {
         let mut invoked = self.cell.invoke(capabilities, request).await?;
-        if let Some(start) = &mut invoked.timing.start {
+        if let Some(start) = invoked.timing.as_mut().and_then(|timing| timing.start.as_mut()) {
             // What a start waits for its isolate, it waits here for its cell.
             *start = Start { isolate: start.isolate + self.waited, total: start.total + self.waited, ..*start };
         }

@@ -18,13 +18,13 @@ use super::wire::Ended;
 use crate::capabilities;
 use crate::fault::Fault;
 use crate::function::Function;
-use crate::outcome::{ClientBody, Invoked};
+use crate::outcome::{ClientBody, Invoked, Unanswered};
 
 impl Outside {
     /// Answers `request` in this cell.
     ///
     /// # Errors
-    /// [`Fault::WorkerLost`] when the cell ends over it.
+    /// [`Fault`]: it was not let in. That the cell ended over it is an outcome, [`Fault::WorkerLost`].
     pub(super) async fn invoke(
         self: &Rc<Self>,
         capabilities: Rc<capabilities::Request>,
@@ -41,22 +41,27 @@ impl Outside {
             target: head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
             fields: fields(&head.headers),
         }));
-        let answered = self.link.ask(landing.number, &message, Some(body)).await;
-        let answer = answered.map_err(|_| Fault::WorkerLost)?;
+        let lost = |fault, head| {
+            let unanswered = Unanswered { fault, pass_through: false, head: Some(head) };
+            Ok(Invoked { result: Err(unanswered), timing: None })
+        };
+        let Ok(answer) = self.link.ask(landing.number, &message, Some(body)).await else {
+            return lost(Fault::WorkerLost, head);
+        };
         if let Some(flight) = self.flights.borrow().get(&landing.number) {
             flight.answered.set(true);
         }
-        let outcome: Outcome<'_> = decode(&answer.message).map_err(|ended| self.condemn(ended))?;
+        let outcome: Outcome<'_> = match decode(&answer.message) {
+            Ok(outcome) => outcome,
+            Err(ended) => return lost(self.condemn(ended), head),
+        };
         let result = match outcome.result {
             Err(Failed { fault, pass_through, taken }) => {
-                Err(Failure { fault, pass_through, head: taken.then_some(head) })
+                Err(Unanswered { fault: fault.into(), pass_through, head: taken.then_some(head) })
             }
-            Ok(sent) => match response(function, &sent, answer.body, landing) {
-                Ok(response) => Ok(response),
-                Err(fault) => Err(fault.into()),
-            },
+            Ok(sent) => response(function, &sent, answer.body, landing).map_err(|fault| Failure::from(fault).into()),
         };
-        Ok(Invoked { result, timing: outcome.timing })
+        Ok(Invoked { result, timing: Some(outcome.timing) })
     }
 
     /// Starts a function before anybody asks for it.
