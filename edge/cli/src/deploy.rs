@@ -40,9 +40,6 @@ const HEARD_WITHIN_MS: u64 = 45_000;
 /// Requests to the origin at once.
 const REQUESTS_AT_ONCE: usize = 8;
 
-/// Stack of the thread that checks a bundle: JavaScript may use 1 MiB of it.
-const STACK_BYTES: usize = 8 << 20;
-
 /// Builds the function in `folder` and runs its top level in an isolate: what would fail at a PoP fails here.
 ///
 /// # Errors
@@ -66,7 +63,7 @@ fn check(platform: Platform, bundle: &Bundle) -> Result<(), String> {
     std::thread::scope(|scope| {
         let check = std::thread::Builder::new()
             .name("check".to_owned())
-            .stack_size(STACK_BYTES)
+            .stack_size(isolate::STACK_BYTES)
             .spawn_scoped(scope, || pop::check_bundle(platform, bundle));
         let check = check.map_err(|error| format!("no thread to check the bundle in: {error}"))?;
         check.join().map_err(|_| "the check of the bundle broke down".to_owned())?

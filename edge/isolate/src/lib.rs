@@ -44,7 +44,7 @@ pub use descriptors::keep_descriptors;
 pub use fault::{Fault, by_key};
 pub use invocation::{Body, BoxError, Capabilities};
 pub use loss::{Cause, Loss};
-pub use platform::Platform;
+pub use platform::{Platform, STACK_BYTES};
 pub use program::{CacheUse, Code, Found, Program, Source};
 pub use resident::{Failure, ResponseBody};
 pub use snapshot::{Snapshot, prove, reseed};

@@ -10,10 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::blank::Blank;
 use crate::entered::InTransit;
+use crate::platform::STACK_BYTES;
 use crate::turns::step_back;
-
-/// JavaScript may use about 1 MiB of stack; what calls it, and what it calls, needs room beyond.
-const STACK_BYTES: usize = 8 << 20;
 
 /// The thread that makes the isolates of one worker. It ends with it.
 pub(crate) struct Maker(mpsc::UnboundedSender<oneshot::Sender<InTransit>>);

@@ -52,6 +52,10 @@ impl Platform {
     }
 }
 
+/// Stack of a thread that runs functions, in bytes: JavaScript may use about 1 MiB of it; what calls it, and what it calls,
+/// needs room beyond.
+pub const STACK_BYTES: usize = 8 << 20;
+
 /// Functions live in UTC, as on Workers: they neither learn where this machine stands nor behave otherwise than on the next.
 #[expect(unsafe_code, reason = "ICU takes the time zone from the environment and from nowhere else")]
 fn stand_nowhere() {

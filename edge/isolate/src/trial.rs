@@ -8,13 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::code_cache::CodeCache;
 use crate::fault::Fault;
 use crate::loss::Loss;
-use crate::platform::Platform;
+use crate::platform::{Platform, STACK_BYTES};
 use crate::program::Program;
 use crate::watchdog::Watchdog;
 use crate::worker::{Config, Worker};
-
-/// JavaScript may use about 1 MiB of stack; what calls it, and what it calls, needs room beyond.
-const STACK_BYTES: usize = 8 << 20;
 
 /// Where programs are tried, one after the other.
 pub struct Trial {

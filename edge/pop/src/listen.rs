@@ -20,8 +20,6 @@ use crate::workers::Workers;
 
 /// Connections that the kernel holds for a listener until they are accepted.
 const BACKLOG: i32 = 1024;
-/// JavaScript may use about 1 MiB of stack; what calls it, and what it calls, needs room beyond.
-pub(crate) const STACK_BYTES: usize = 8 << 20;
 
 /// Runs a PoP until `shutdown` resolves, then drains it. Call it on the main thread: V8 starts here, before any other
 /// thread exists. `ready` gets the address once clients can connect.
@@ -100,7 +98,7 @@ pub(crate) fn thread(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     std::thread::Builder::new()
         .name(name.to_owned())
-        .stack_size(STACK_BYTES)
+        .stack_size(isolate::STACK_BYTES)
         .spawn(move || body(runtime))
         .map(|handle| handle.thread().id())
         .map_err(StartError::Thread)

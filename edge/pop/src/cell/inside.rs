@@ -23,7 +23,6 @@ use super::remote::Remote;
 use super::walls::{self, Chosen};
 use super::wire::Ended;
 use crate::capabilities::Visit;
-use crate::listen::STACK_BYTES;
 
 /// How often isolates are looked after, and the PoP told of them.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
@@ -52,7 +51,7 @@ pub fn run() -> io::Result<()> {
     let walls = walls::put_up(Chosen::ALL)?;
     let platform = Platform::start_from(snapshot.unwrap_or_else(Snapshot::built_in));
     let watchdog = Watchdog::start()?;
-    let thread = std::thread::Builder::new().name("cell".to_owned()).stack_size(STACK_BYTES);
+    let thread = std::thread::Builder::new().name("cell".to_owned()).stack_size(isolate::STACK_BYTES);
     let living = thread.spawn(move || {
         runtime.block_on(async move {
             let telling = calls.clone();
