@@ -168,6 +168,8 @@ pub(crate) struct Invocation {
     pub(crate) pass_through: bool,
     /// The first limit that an op found broken.
     pub(crate) broke: Option<Limit>,
+    /// It is among [`Held::touched`].
+    is_touched: bool,
     /// JavaScript keeps something by its number: timers, the signal of its request.
     pub(crate) is_kept: bool,
     /// Ids of the bodies made for it.
@@ -199,6 +201,7 @@ impl Invocation {
             log_bytes: limits.get(Limit::Log),
             pass_through: false,
             broke: None,
+            is_touched: false,
             is_kept: false,
             owned: Vec::new(),
             over: None,
@@ -265,7 +268,7 @@ pub(crate) struct Held {
     /// its request was over.
     pub(crate) own_log: Vec<(u8, String)>,
     /// Invocations whose ops have done something since the last charge.
-    pub(crate) touched: Vec<u32>,
+    touched: Vec<u32>,
     /// What JavaScript is to be told of invocations that it keeps something of.
     pub(crate) news: Vec<News>,
 }
@@ -300,9 +303,25 @@ impl Held {
 
     /// Notes that the coming stretch of JavaScript is on account of this invocation.
     pub(crate) fn touch(&mut self, id: u32) {
-        if self.touched.last() != Some(&id) && !self.touched.contains(&id) {
+        // One that is over takes its share all the same: the others have not caused it.
+        let is_new = match self.invocations.get_mut(id) {
+            Some(invocation) => !std::mem::replace(&mut invocation.is_touched, true),
+            None => !self.touched.contains(&id),
+        };
+        if is_new {
             self.touched.push(id);
         }
+    }
+
+    /// Those touched since the last time. To be called after every stretch of JavaScript.
+    pub(crate) fn take_touched(&mut self) -> Vec<u32> {
+        let touched = std::mem::take(&mut self.touched);
+        for id in &touched {
+            if let Some(invocation) = self.invocations.get_mut(*id) {
+                invocation.is_touched = false;
+            }
+        }
+        touched
     }
 
     /// The answer of an invocation, or `None` when there will be none; `waker` is told.

@@ -291,6 +291,8 @@ impl Resident {
         // Whatever it throws, it has reported; only a termination gets out, and the segment knows of that.
         let _ = dispatch.call(scope, this, &arguments);
         scope.perform_microtask_checkpoint();
+        // The stretch is this request's, whichever ops were done in it.
+        self.held(Held::take_touched);
     }
 
     /// Turns what the handler answered into a response.

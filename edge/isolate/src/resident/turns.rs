@@ -38,7 +38,7 @@ impl Resident {
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         *self.waker.borrow_mut() = Some(cx.waker().clone());
         if !self.is_condemned() {
-            self.held(|held| held.touched.clear());
+            self.held(Held::take_touched);
             let (turn, used) = self.segment(Limit::Cpu, self.budget(), |runtime| {
                 self.tell(runtime);
                 runtime.poll_event_loop(cx, PollEventLoopOptions::default())
@@ -100,7 +100,7 @@ impl Resident {
     fn charge_turn(&self, used: Duration) {
         let limit = self.limits().time(Limit::Cpu);
         self.held(|held| {
-            let touched = std::mem::take(&mut held.touched);
+            let touched = held.take_touched();
             let ids = if touched.is_empty() { held.invocations.ids() } else { touched };
             let share = used / u32::try_from(ids.len().max(1)).unwrap_or(u32::MAX);
             ids.into_iter().for_each(|id| held.charge(id, share, limit));
