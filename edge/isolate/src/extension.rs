@@ -339,7 +339,8 @@ async fn op_call_async(
     result.map_err(JsErrorBox::type_error)
 }
 
-/// `line` is the method, a space, and the URL. `headers_of`: the request goes with the fields of that incoming one as they are, or, when 0, with those in `headers`.
+/// `line` is the method, a space, and the URL. `headers_of`: the request goes with the fields of that incoming one as they
+/// are, or, when 0, with those in `headers`.
 #[op2]
 async fn op_fetch(
     state: Rc<RefCell<OpState>>,

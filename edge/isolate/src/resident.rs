@@ -173,6 +173,11 @@ impl Resident {
         body(self.state.borrow_mut().borrow_mut::<Held>())
     }
 
+    #[cfg(test)]
+    pub(crate) fn take_touched(&self) -> Vec<u32> {
+        self.held(Held::take_touched)
+    }
+
     fn limits(&self) -> &Limits {
         &self.program.limits
     }

@@ -220,6 +220,12 @@ impl Worker {
         self.0.slot.is_lost()
     }
 
+    /// Those that the last stretches of JavaScript have left as touched.
+    #[cfg(test)]
+    pub(crate) fn take_touched(&self) -> Vec<u32> {
+        self.0.residents.borrow().values().filter_map(|entry| entry.get()).flat_map(|it| it.take_touched()).collect()
+    }
+
     /// What this worker has and has done.
     pub fn counts(&self) -> Counts {
         Counts {

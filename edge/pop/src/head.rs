@@ -93,8 +93,7 @@ pub(crate) fn authority(uri: &Uri, headers: &HeaderMap) -> Option<String> {
 fn is_plain(authority: &str) -> bool {
     let (host, port) = authority.split_once(':').unwrap_or((authority, "1"));
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    let other = |b: &u8| b.is_ascii_digit();
-    let port_is_plain = (1..=5).contains(&port.len()) && port.as_bytes().iter().all(other) && port != "80";
+    let port_is_plain = (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit()) && port != "80";
     !host.is_empty() && host.bytes().all(plain) && port_is_plain
 }
 

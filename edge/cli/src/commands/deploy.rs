@@ -41,8 +41,9 @@ impl Deploy {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let access = self.access.find(&std::env::current_dir()?)?;
         let control = access.control()?;
+        let platform = Platform::start();
         let progress = Progress::start(format!("building {}", self.folder.display()));
-        let built = deploy::build(Platform::start(), &self.folder, &progress)?;
+        let built = deploy::build(platform, &self.folder, &progress)?;
         progress.say(format!("deploying {}", built.bundle.name));
         let released = super::runtime()?.block_on(async {
             let (outcome, uploaded) = deploy::release(&control, &built, self.message.as_deref()).await?;

@@ -211,8 +211,8 @@ fn build(folders: &[PathBuf]) -> Result<Vec<Source>, Failure> {
     if folders.is_empty() {
         return Ok(Vec::new());
     }
-    let progress = Progress::start("building the functions");
     let platform = Platform::start();
+    let progress = Progress::start("building the functions");
     let (mut functions, mut wrong) = (Vec::<Source>::new(), Vec::new());
     for folder in folders {
         progress.say(format!("building {}", folder.display()));

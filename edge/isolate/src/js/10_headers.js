@@ -105,21 +105,23 @@ class Headers {
   append(name, value) {
     name = checkName(name);
     value = checkValue(name, value);
-    if (!this.#extend(name, value)) this.#mutable().push(name, value);
+    if (this.#extends) this.#extend(this.#lazy(), name, value);
+    else this.#mutable().push(name, value);
   }
 
-  // Writes a field behind the flat form, which most copies of another message's headers need never leave. Whether it did.
-  #extend(name, value) {
-    if (this.#lazy === undefined || this.#immutable || this.#room === 0) return false;
+  // Whether a field may be written behind the flat form, which most copies of another message's headers need never leave.
+  get #extends() {
+    return this.#lazy !== undefined && !this.#immutable && this.#room > 0;
+  }
+
+  #extend(flat, name, value) {
     this.#room--;
-    const flat = this.#lazy();
     const longer = flat === "" ? `${name}\n${value}` : `${flat}\n${name}\n${value}`;
     this.#lazy = () => longer;
     this.#one = undefined;
     this.#of = 0;
     if (name === "content-encoding") this.#lazyCoding = undefined;
     this.#sorted = null;
-    return true;
   }
 
   delete(name) {
@@ -164,9 +166,11 @@ class Headers {
   set(name, value) {
     name = checkName(name);
     value = checkValue(name, value);
-    // A name that looks like a value of another field is taken for one that is there.
-    const isNew = this.#lazy !== undefined && this.#room > 0 && !`\n${this.#lazy()}\n`.includes(`\n${name}\n`);
-    if (isNew && this.#extend(name, value)) return;
+    if (this.#extends) {
+      const flat = this.#lazy();
+      // A name that looks like a value of another field is taken for one that is there.
+      if (!`\n${flat}\n`.includes(`\n${name}\n`)) return this.#extend(flat, name, value);
+    }
     const list = this.#mutable();
     for (let i = 0; i < list.length; i += 2) {
       if (list[i] === name) {

@@ -251,3 +251,16 @@ fn a_start_in_a_task_that_has_done_much_is_a_start() {
         }
     });
 }
+
+/// Each op of a request looks whether it is among those that the stretch was for: they piled up, request by request, where
+/// everything a request waits for is there at once.
+#[test]
+fn whom_a_stretch_served_is_forgotten_after_it() {
+    with_worker(|worker| async move {
+        let program = handler("return fetch('http://o/at-once')");
+        for _ in 0..50 {
+            ask(&worker, &program, request("GET", "/", "")).await.unwrap();
+        }
+        assert!(worker.take_touched().is_empty());
+    });
+}
