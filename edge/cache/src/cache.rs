@@ -1,7 +1,7 @@
 //! One cache, shared by all threads of a process.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::ThreadId;
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,8 @@ use crate::failure::{FailureKind, OriginFailure};
 use crate::flights::{Flights, Ledger};
 use crate::key::Key;
 use crate::policy::vary;
-use crate::store::Store;
+use crate::purge::{Purge, Purges};
+use crate::store::{Found, Store};
 
 /// A shared HTTP cache. Clones are the same cache. Give every worker thread one; see [`fetch`](crate::fetch).
 #[derive(Clone)]
@@ -30,6 +31,9 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) flights: Flights,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) purges: Arc<Purges>,
+    /// The purges that were swept out already.
+    swept: AtomicU64,
     hints: moka::sync::Cache<Key, Arc<Hint>>,
 }
 
@@ -63,14 +67,39 @@ impl Cache {
             .build();
         let identity = Identity::new(&config.identity);
         let ledger = Arc::new(Ledger::default());
-        let flights = Flights::new(config.max_fills, Arc::clone(&ledger));
-        Self { shared: Arc::new(Shared { config, clock, identity, store, flights, ledger, hints }) }
+        let purges = Arc::new(Purges::default());
+        let flights = Flights::new(config.max_fills, Arc::clone(&ledger), Arc::clone(&purges));
+        let swept = AtomicU64::new(0);
+        Self { shared: Arc::new(Shared { config, clock, identity, store, flights, ledger, purges, swept, hints }) }
     }
 
     /// Removes everything stored under the key's URI, whatever its parts and variants; what is arriving for it is not
-    /// stored. Whether something was stored.
-    pub fn purge(&self, key: &Key) -> bool {
+    /// stored (RFC 9111 section 4.4). Whether something was stored.
+    pub fn invalidate(&self, key: &Key) -> bool {
         self.shared.invalidate(key)
+    }
+
+    /// Puts a purge in force, at once: no request that begins after this is answered with what it covers, not even with
+    /// a response that is arriving. One whose number is not above [`Cache::purged`] has no effect.
+    pub fn purge(&self, purge: &Purge) {
+        self.shared.purges.add(purge);
+    }
+
+    /// The number of the last purge in force; 0 for none.
+    pub fn purged(&self) -> u64 {
+        self.shared.purges.latest()
+    }
+
+    /// Purges that are told apart, at most 65,536. Past that, or past 16 MiB of their text, the older half becomes one
+    /// that covers everything.
+    pub fn purge_rules(&self) -> usize {
+        self.shared.purges.rules()
+    }
+
+    /// While it is fenced, nothing counts as fresh: every stored response is validated before it is sent, because
+    /// somebody may have purged it without this cache being told.
+    pub fn fence(&self, fenced: bool) {
+        self.shared.purges.fence(fenced);
     }
 
     /// URIs with stored responses, about; exact after [`Cache::run_pending`].
@@ -101,9 +130,10 @@ impl Cache {
         }
     }
 
-    /// Does what the store put off: evictions and counts. It also happens in passing on look-ups; an idle process calls
+    /// Does what the store put off: evictions, counts, and the removal of what was purged. It also happens in passing on look-ups; an idle process calls
     /// this now and then to give memory back.
     pub fn run_pending(&self) {
+        self.shared.sweep();
         self.shared.store.run_pending();
         self.shared.hints.run_pending_tasks();
     }
@@ -118,6 +148,24 @@ impl Shared {
     pub(crate) fn invalidate(&self, key: &Key) -> bool {
         self.flights.revoke(key.uri());
         self.store.remove_uri(key.uri())
+    }
+
+    /// What is stored for a request and was not purged.
+    pub(crate) fn stored(&self, key: &Key, request: &HeaderMap) -> Found {
+        loop {
+            match self.store.lookup(key, request) {
+                Found::Entry(entry) if !entry.survives(&self.purges) => self.store.remove(&entry),
+                found => return found,
+            }
+        }
+    }
+
+    /// Removes what was purged, so that it takes no room until somebody asks for it.
+    fn sweep(&self) {
+        let latest = self.purges.latest();
+        if self.swept.swap(latest, Ordering::Relaxed) < latest {
+            self.store.retain(|entry| entry.survives(&self.purges));
+        }
     }
 
     /// Whether the last answer for the key could not be shared, so that waiting for the next one is in vain.

@@ -1,6 +1,7 @@
 //! A stored response.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +13,7 @@ use crate::key::Key;
 use crate::policy::storing::{self, Candidate};
 use crate::policy::vary::{self, Selector};
 use crate::policy::{Control, Demand, Exchange, NotStored, Reuse, Rules, freshness, reuse, validation};
+use crate::purge::{Judgement, Purges};
 
 /// The head of a response that may be stored, and everything about it that is computed once.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct Head {
     pub(crate) lifetime: Duration,
     /// `Content-Length`, or the length of the stored body.
     pub(crate) length: Option<u64>,
+    /// The last purge that was in force when the origin was asked.
+    pub(crate) purged: u64,
 }
 
 impl Head {
@@ -37,7 +41,7 @@ impl Head {
         request: &Parts,
         demand: &Demand,
         (status, fields): (StatusCode, &HeaderMap),
-        exchange: Exchange,
+        (exchange, purged): (Exchange, u64),
         rules: &Rules,
     ) -> Result<Self, NotStored> {
         let control = Control::of_response(fields);
@@ -65,7 +69,8 @@ impl Head {
         let length = storing::content_length(&headers).map_err(|storing::Contradiction| NotStored::Framing)?;
         let selectors = vary::selectors(&names, &request.headers);
         let received = exchange.received;
-        Ok(Self { status, headers, control, selectors, key: key.clone(), received, initial_age, lifetime, length })
+        let key = key.clone();
+        Ok(Self { status, headers, control, selectors, key, received, initial_age, lifetime, length, purged })
     }
 
     /// The head brought up to date by a 304 or a HEAD response (RFC 9111 section 3.2), or why it must not be kept.
@@ -74,7 +79,7 @@ impl Head {
         &self,
         request: &Parts,
         new: &HeaderMap,
-        exchange: Exchange,
+        (exchange, purged): (Exchange, u64),
         rules: &Rules,
     ) -> (Self, Result<(), NotStored>) {
         let mut response = response::Response::new(()).into_parts().0;
@@ -93,7 +98,8 @@ impl Head {
             get.method = http::Method::GET;
             get
         };
-        match Self::admit(&self.key, &get, &Demand::default(), (response.status, &response.headers), exchange, rules) {
+        let arrived = (response.status, &response.headers);
+        match Self::admit(&self.key, &get, &Demand::default(), arrived, (exchange, purged), rules) {
             Ok(head) => (head, Ok(())),
             Err(reason) => {
                 response.headers.remove(AGE);
@@ -107,6 +113,7 @@ impl Head {
                     initial_age: Duration::ZERO,
                     lifetime: Duration::ZERO,
                     length: self.length,
+                    purged,
                 };
                 (head, Err(reason))
             }
@@ -129,6 +136,7 @@ impl Head {
             initial_age: self.initial_age,
             lifetime: self.lifetime,
             length: Some(length),
+            purged: self.purged,
         }
     }
 
@@ -137,19 +145,10 @@ impl Head {
         freshness::current_age(self.initial_age, self.received, now)
     }
 
-    /// What may be done with it now.
-    pub(crate) fn reuse(&self, demand: &Demand, now: SystemTime) -> Reuse {
-        reuse::reuse(&self.control, self.lifetime, self.age(now), demand)
-    }
-
-    /// Whether it may be sent without a question to the origin.
+    /// Whether it may be sent without a question to the origin, while or right after it arrives.
     pub(crate) fn sendable(&self, demand: &Demand, now: SystemTime) -> bool {
-        matches!(self.reuse(demand, now), Reuse::Fresh | Reuse::StaleWhileRevalidate | Reuse::StaleAccepted)
-    }
-
-    /// Whether it may be sent because the origin failed.
-    pub(crate) fn sendable_on_error(&self, now: SystemTime, rules: &Rules) -> bool {
-        reuse::stale_on_error(&self.control, self.lifetime, self.age(now), rules)
+        let reuse = reuse::reuse(&self.control, self.lifetime, self.age(now), demand);
+        matches!(reuse, Reuse::Fresh | Reuse::StaleWhileRevalidate | Reuse::StaleAccepted)
     }
 
     /// Whether it answers this request (RFC 9111 section 4.1).
@@ -159,8 +158,7 @@ impl Head {
 
     /// Seconds of freshness that are left; negative when stale (RFC 9211 section 2.4).
     pub(crate) fn ttl(&self, now: SystemTime) -> i64 {
-        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        seconds(self.lifetime).saturating_sub(seconds(self.age(now)))
+        left(self.lifetime, self.age(now))
     }
 
     fn weight(&self) -> u64 {
@@ -176,6 +174,11 @@ fn merged_control(stored: &HeaderMap, new: &HeaderMap) -> HeaderMap {
     validation::freshened(stored, new, &Control::default())
 }
 
+fn left(lifetime: Duration, age: Duration) -> i64 {
+    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    seconds(lifetime).saturating_sub(seconds(age))
+}
+
 /// HTTP-date spans the years 1970 to 9999; a clock outside of them must not panic the formatter.
 fn in_range(time: SystemTime) -> SystemTime {
     const YEAR_9999: Duration = Duration::from_secs(253_402_300_799);
@@ -187,9 +190,66 @@ fn in_range(time: SystemTime) -> SystemTime {
 pub(crate) struct Entry {
     pub(crate) head: Arc<Head>,
     pub(crate) body: StoredBody,
+    /// The last purge that it was checked against.
+    checked: AtomicU64,
+    /// When a soft purge made it stale, in milliseconds since 1970; [`NEVER`] for none.
+    stale_since: AtomicU64,
 }
 
+const NEVER: u64 = u64::MAX;
+
 impl Entry {
+    pub(crate) fn new(head: Arc<Head>, body: StoredBody) -> Self {
+        let checked = AtomicU64::new(head.purged);
+        Self { head, body, checked, stale_since: AtomicU64::new(NEVER) }
+    }
+
+    /// Whether no purge covers it. A soft one makes it stale in passing.
+    pub(crate) fn survives(&self, purges: &Purges) -> bool {
+        let checked = self.checked.load(Ordering::Acquire);
+        let latest = purges.latest();
+        if checked >= latest {
+            return true;
+        }
+        match purges.judge(checked, &self.head.key, &self.head.headers) {
+            Judgement::Purged => return false,
+            Judgement::Kept => {}
+            Judgement::Stale(since) => {
+                let millis = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+                self.stale_since.fetch_min(u64::try_from(millis).unwrap_or(NEVER - 1), Ordering::Relaxed);
+            }
+        }
+        self.checked.fetch_max(latest, Ordering::Release);
+        true
+    }
+
+    /// The freshness lifetime: where a soft purge ended it, that is when.
+    fn lifetime(&self) -> Duration {
+        match self.stale_since.load(Ordering::Relaxed) {
+            NEVER => self.head.lifetime,
+            millis => {
+                let since = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+                let age = since.duration_since(self.head.received).map(|lived| self.head.initial_age + lived);
+                self.head.lifetime.min(age.unwrap_or_default())
+            }
+        }
+    }
+
+    /// What may be done with it now.
+    pub(crate) fn reuse(&self, demand: &Demand, now: SystemTime) -> Reuse {
+        reuse::reuse(&self.head.control, self.lifetime(), self.head.age(now), demand)
+    }
+
+    /// Whether it may be sent because the origin failed.
+    pub(crate) fn sendable_on_error(&self, now: SystemTime, rules: &Rules) -> bool {
+        reuse::stale_on_error(&self.head.control, self.lifetime(), self.head.age(now), rules)
+    }
+
+    /// Seconds of freshness that are left; negative when stale (RFC 9211 section 2.4).
+    pub(crate) fn ttl(&self, now: SystemTime) -> i64 {
+        left(self.lifetime(), self.head.age(now))
+    }
+
     /// About how many bytes it takes.
     pub(crate) fn weight(&self) -> u64 {
         self.head.weight() + self.body.length

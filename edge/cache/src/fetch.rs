@@ -106,9 +106,12 @@ fn lookup(shared: &Shared, request: &Parts) -> Lookup {
     let Some(key) = key else { return Lookup::Bypass(Bypass::NoHost, None) };
     let demand = Demand::of_request(&request.headers, shared.config.rules.client_control);
     let now = shared.now();
-    let (stored, fwd) = match shared.store.lookup(&key, &request.headers) {
+    let (stored, fwd) = match shared.stored(&key, &request.headers) {
         Found::Entry(entry) => {
-            let fwd = match entry.head.reuse(&demand, now) {
+            let fwd = match entry.reuse(&demand, now) {
+                Reuse::Fresh | Reuse::StaleAccepted | Reuse::StaleWhileRevalidate if shared.purges.is_fenced() => {
+                    Fwd::Stale
+                }
                 Reuse::Fresh => return Lookup::Answer(reply::hit(shared, request, &entry, now)),
                 Reuse::StaleAccepted => return Lookup::Answer(reply::stale(shared, request, &entry, now, "max-stale")),
                 Reuse::StaleWhileRevalidate => {
@@ -286,7 +289,7 @@ fn stale_on_error(
     now: SystemTime,
 ) -> Option<Response<Body>> {
     let entry = stored?;
-    let allowed = entry.head.sendable_on_error(now, &shared.config.rules);
+    let allowed = entry.sendable_on_error(now, &shared.config.rules);
     allowed.then(|| reply::stale_if_error(shared, request, entry, status, now))
 }
 

@@ -18,6 +18,7 @@ use crate::failure::OriginFailure;
 use crate::flights::Ledger;
 use crate::key::Key;
 use crate::policy::vary;
+use crate::purge::{Judgement, Purges};
 
 mod reader;
 
@@ -38,6 +39,8 @@ pub(crate) struct Fill {
     ledger: Arc<Ledger>,
     /// The thread whose task writes it.
     thread: ThreadId,
+    /// The last purge that was in force when it began.
+    purged: u64,
 }
 
 struct State {
@@ -107,7 +110,7 @@ impl Trouble {
 const CHUNK_OVERHEAD: u64 = 64;
 
 impl Fill {
-    pub(crate) fn new(key: Key, request: Option<HeaderMap>, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(key: Key, request: Option<HeaderMap>, ledger: Arc<Ledger>, purged: u64) -> Self {
         let state = State {
             stage: Stage::Asking,
             chunks: Vec::new(),
@@ -124,6 +127,7 @@ impl Fill {
             late: AtomicBool::new(false),
             ledger,
             thread: std::thread::current().id(),
+            purged,
         }
     }
 
@@ -133,16 +137,24 @@ impl Fill {
 
     /// Whether this request may wait for the answer: until it is there, requests are told apart by the fields that
     /// earlier answers varied by.
-    pub(crate) fn suits(&self, key: &Key, request: &HeaderMap, vary: &[HeaderName]) -> bool {
+    pub(crate) fn suits(&self, key: &Key, request: &HeaderMap, vary: &[HeaderName], purges: &Purges) -> bool {
         if self.late.load(Ordering::Relaxed) {
             return false;
         }
+        let untouched = |headers| purges.judge(self.purged, &self.key, headers) == Judgement::Kept;
         let Some(leaders) = self.request.as_ref().filter(|_| key.parts() == self.key.parts()) else { return false };
         match &self.lock().stage {
+            // What it is tagged with is not known yet.
+            Stage::Asking if self.purged < purges.latest() => false,
             Stage::Asking => vary.iter().all(|name| vary::normalised(leaders, name) == vary::normalised(request, name)),
-            Stage::Arriving(head) => head.answers(key, request),
+            Stage::Arriving(head) => head.answers(key, request) && untouched(&head.headers),
             Stage::Settled(_) | Stage::Complete(..) | Stage::Detached { .. } | Stage::Aborted(_) => false,
         }
+    }
+
+    /// The last purge that was in force when it began.
+    pub(crate) fn purged(&self) -> u64 {
+        self.purged
     }
 
     /// The resource was invalidated: what arrives is not to be stored.

@@ -12,6 +12,7 @@ use http::header::HeaderName;
 
 use crate::fill::Fill;
 use crate::key::Key;
+use crate::purge::Purges;
 
 /// How much is arriving, over the whole process.
 #[derive(Debug, Default)]
@@ -26,6 +27,7 @@ pub(crate) struct Flights {
     hasher: RandomState,
     max_fills: usize,
     ledger: Arc<Ledger>,
+    purges: Arc<Purges>,
 }
 
 type Shard = HashMap<Arc<str>, Vec<Arc<Fill>>>;
@@ -43,9 +45,9 @@ pub(crate) enum Entered {
 }
 
 impl Flights {
-    pub(crate) fn new(max_fills: usize, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(max_fills: usize, ledger: Arc<Ledger>, purges: Arc<Purges>) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: RandomState::new(), max_fills, ledger }
+        Self { shards, hasher: RandomState::new(), max_fills, ledger, purges }
     }
 
     /// Joins a fill whose answer is, or may turn out to be, the one for this request, or starts one. `vary` is what
@@ -53,7 +55,7 @@ impl Flights {
     pub(crate) fn enter(&self, key: &Key, request: &HeaderMap, vary: &[HeaderName]) -> Entered {
         let mut shard = self.shard(key.uri());
         let fills = shard.get(key.uri()).map_or(&[][..], Vec::as_slice);
-        if let Some(fill) = fills.iter().find(|fill| fill.suits(key, request, vary)) {
+        if let Some(fill) = fills.iter().find(|fill| fill.suits(key, request, vary, &self.purges)) {
             return Entered::Follow(Arc::clone(fill));
         }
         self.start(&mut shard, key, Some(request.clone())).map_or(Entered::Full, Entered::Lead)
@@ -67,7 +69,7 @@ impl Flights {
     fn start(&self, shard: &mut Shard, key: &Key, request: Option<HeaderMap>) -> Option<Arc<Fill>> {
         let room = |fills| (fills < self.max_fills).then_some(fills + 1);
         self.ledger.fills.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
-        let fill = Arc::new(Fill::new(key.clone(), request, Arc::clone(&self.ledger)));
+        let fill = Arc::new(Fill::new(key.clone(), request, Arc::clone(&self.ledger), self.purges.latest()));
         shard.entry(Arc::clone(key.shared_uri())).or_default().push(Arc::clone(&fill));
         Some(fill)
     }

@@ -19,6 +19,7 @@
 //! * [`policy`]: what the RFCs say, as functions of heads and times. No I/O, no clock, no storage.
 //! * `answer`: what a client gets from a stored response: conditionals, ranges, `Age`, `Cache-Status`.
 //! * `store`: variants under a key, bounded in bytes.
+//! * `purge`: what operators declare wrong before its time.
 //! * `fill`, `flights`: the body that is still arriving, and who waits for it.
 //! * `fetch`: the request path that ties these together.
 //!
@@ -47,6 +48,7 @@ mod flights;
 mod key;
 mod outcome;
 pub mod policy;
+mod purge;
 mod store;
 
 pub use body::{Body, BoxError, OriginBody};
@@ -57,3 +59,4 @@ pub use failure::{FailureKind, OriginFailure};
 pub use fetch::{CarriesBody, fetch};
 pub use key::Key;
 pub use outcome::{Bypass, Outcome};
+pub use purge::{Mode, Purge, Scope};

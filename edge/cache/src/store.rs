@@ -82,6 +82,13 @@ impl Store {
         });
     }
 
+    /// Removes what is not to be kept.
+    pub(crate) fn retain(&self, keep: impl Fn(&Entry) -> bool) {
+        for (_, resource) in &self.resources {
+            resource.variants.iter().filter(|entry| !keep(entry)).for_each(|entry| self.remove(entry));
+        }
+    }
+
     /// Removes everything under a URI; whether there was something.
     pub(crate) fn remove_uri(&self, uri: &str) -> bool {
         self.resources.remove(uri).is_some()

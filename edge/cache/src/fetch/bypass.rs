@@ -69,7 +69,7 @@ fn stale_head(
         Ok(response) => Some(response.status()),
         Err(_) => None,
     };
-    let Found::Entry(entry) = shared.store.lookup(key, &request.headers) else { return None };
+    let Found::Entry(entry) = shared.stored(key, &request.headers) else { return None };
     stale_on_error(shared, request, Some(&entry), status, shared.now())
 }
 
@@ -86,7 +86,7 @@ fn update_from_head(shared: &Shared, key: &Key, request: &Parts, response: &resp
     if response.status != StatusCode::OK {
         return;
     }
-    let Found::Entry(entry) = shared.store.lookup(key, &request.headers) else { return };
+    let Found::Entry(entry) = shared.stored(key, &request.headers) else { return };
     if entry.head.status != StatusCode::OK {
         return;
     }
@@ -96,9 +96,9 @@ fn update_from_head(shared: &Shared, key: &Key, request: &Parts, response: &resp
     }
     let mut get = request.clone();
     get.method = Method::GET;
-    let (head, kept) = entry.head.freshen(&get, &response.headers, exchange, &shared.config.rules);
+    let (head, kept) = entry.head.freshen(&get, &response.headers, (exchange, entry.head.purged), &shared.config.rules);
     match kept {
-        Ok(()) => shared.store.put(Arc::new(Entry { head: Arc::new(head), body: entry.body.clone() })),
+        Ok(()) => shared.store.put(Arc::new(Entry::new(Arc::new(head), entry.body.clone()))),
         Err(reason) if reason.is_of_request() => {}
         Err(_) => shared.store.remove(&entry),
     }

@@ -149,8 +149,8 @@ async fn consult(
         if response.status() == StatusCode::NOT_MODIFIED {
             return (confirm(guard, stored, request, &response, exchange), None);
         }
-        let excused = reuse::is_error(response.status())
-            && stored.head.sendable_on_error(exchange.received, &shared.config.rules);
+        let excused =
+            reuse::is_error(response.status()) && stored.sendable_on_error(exchange.received, &shared.config.rules);
         if excused {
             let status = response.status();
             end(guard, Verdict::Failed(Trouble::Status(status)));
@@ -176,7 +176,14 @@ fn admit(
     exchange: Exchange,
 ) -> Result<Head, NotStored> {
     let arrived = (response.status(), response.headers());
-    let head = Head::admit(&question.key, request, &question.demand, arrived, exchange, &shared.config.rules)?;
+    let head = Head::admit(
+        &question.key,
+        request,
+        &question.demand,
+        arrived,
+        (exchange, fill.purged()),
+        &shared.config.rules,
+    )?;
     if head.length.is_some_and(|length| length > shared.config.object_limit()) {
         return Err(NotStored::TooLarge);
     }
@@ -234,11 +241,12 @@ fn confirm(
         end(guard, Verdict::Failed(Trouble::NoResponse(failure.clone())));
         return Settlement::Failed(failure);
     }
-    let (head, kept) = stored.head.freshen(request, response.headers(), exchange, &shared.config.rules);
+    let (head, kept) =
+        stored.head.freshen(request, response.headers(), (exchange, fill.purged()), &shared.config.rules);
     let (head, body) = (Arc::new(head), stored.body.clone());
     match kept {
         Ok(()) if !fill.is_revoked() => {
-            let entry = Arc::new(Entry { head: Arc::clone(&head), body: body.clone() });
+            let entry = Arc::new(Entry::new(Arc::clone(&head), body.clone()));
             if entry.head.selectors != stored.head.selectors {
                 shared.store.remove(stored);
             }
@@ -257,7 +265,7 @@ fn confirm(
         }
     }
     let cookies = response.headers().get_all(SET_COOKIE).iter().cloned().collect();
-    Settlement::Confirmed { entry: Entry { head, body }, kept, cookies }
+    Settlement::Confirmed { entry: Entry::new(head, body), kept, cookies }
 }
 
 /// Nobody joins any more, then those who joined learn why.
@@ -360,7 +368,11 @@ fn store(guard: &Guard, head: &Head, body: StoredBody) {
     if fill.is_revoked() {
         return;
     }
-    let entry = Arc::new(Entry { head: Arc::new(head.with_length(body.length)), body });
+    let entry = Arc::new(Entry::new(Arc::new(head.with_length(body.length)), body));
+    // Purged while it arrived: what was asked for since then must not give way to it.
+    if !entry.survives(&shared.purges) {
+        return;
+    }
     shared.store.put(Arc::clone(&entry));
     // An invalidation that came between the question and the put found nothing to remove.
     if fill.is_revoked() {

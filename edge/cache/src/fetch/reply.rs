@@ -19,7 +19,7 @@ use crate::policy::{NotStored, freshness, storing, validation};
 
 /// A fresh stored response.
 pub(super) fn hit(shared: &Shared, request: &Parts, entry: &Entry, now: SystemTime) -> Response<Body> {
-    let member = Member { hit: true, ttl: Some(entry.head.ttl(now)), ..Member::default() };
+    let member = Member { hit: true, ttl: Some(entry.ttl(now)), ..Member::default() };
     tagged(stored(shared, request, entry, now, member), Outcome::Hit)
 }
 
@@ -31,7 +31,7 @@ pub(super) fn stale(
     now: SystemTime,
     reason: &'static str,
 ) -> Response<Body> {
-    let member = Member { hit: true, ttl: Some(entry.head.ttl(now)), detail: Some(reason), ..Member::default() };
+    let member = Member { hit: true, ttl: Some(entry.ttl(now)), detail: Some(reason), ..Member::default() };
     tagged(stored(shared, request, entry, now, member), Outcome::Stale)
 }
 
@@ -46,7 +46,7 @@ pub(super) fn stale_if_error(
     let member = Member {
         fwd: Some(Fwd::Stale),
         fwd_status,
-        ttl: Some(entry.head.ttl(now)),
+        ttl: Some(entry.ttl(now)),
         detail: Some("stale-if-error"),
         ..Member::default()
     };
@@ -66,7 +66,7 @@ pub(super) fn confirmed(
     let member = Member {
         fwd: Some(fwd),
         fwd_status: Some(StatusCode::NOT_MODIFIED),
-        ttl: Some(entry.head.ttl(now)),
+        ttl: Some(entry.ttl(now)),
         stored: kept.is_ok(),
         detail: kept.err().map(NotStored::as_str),
         ..Member::default()
@@ -89,7 +89,7 @@ pub(super) fn confirmed_for_others(
     let member = Member {
         fwd: Some(fwd),
         fwd_status: Some(StatusCode::NOT_MODIFIED),
-        ttl: Some(entry.head.ttl(now)),
+        ttl: Some(entry.ttl(now)),
         stored: true,
         collapsed: true,
         ..Member::default()

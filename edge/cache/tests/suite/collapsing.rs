@@ -440,7 +440,7 @@ async fn fills_are_bounded_also_while_their_uri_is_invalidated() {
     for _ in 0..2 {
         waiting.push(start(&world, get(URI)));
         quiet().await;
-        world.cache.purge(&key);
+        world.cache.invalidate(&key);
     }
     assert_eq!(world.cache.fills(), 2, "purged, but still under way");
     let passed = world.get(URI, Reply::fresh("x")).await;

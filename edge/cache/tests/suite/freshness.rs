@@ -189,8 +189,8 @@ async fn parts_of_the_key_separate_and_purge_reaches_all() {
     ask("b", Reply::fresh("for b")).await;
     assert_eq!(ask("a", Reply::never()).await.text(), "for a");
     assert_eq!(ask("b", Reply::never()).await.text(), "for b");
-    assert!(world.cache.purge(&key));
-    assert!(!world.cache.purge(&key));
+    assert!(world.cache.invalidate(&key));
+    assert!(!world.cache.invalidate(&key));
     assert_eq!(ask("a", Reply::fresh("new")).await.outcome, Outcome::Miss);
 }
 

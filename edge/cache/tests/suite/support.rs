@@ -69,6 +69,10 @@ impl World {
         *self.clock.0.lock().unwrap() += Duration::from_secs(seconds);
     }
 
+    pub(crate) fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
     pub(crate) fn date(&self, offset: i64) -> String {
         let now = self.clock.now();
         let shift = Duration::from_secs(offset.unsigned_abs());
