@@ -1,4 +1,5 @@
-//! The cache directives of a response: `Cache-Control` (RFC 9111 section 5.2.2) and targeted fields (RFC 9213).
+//! The cache directives of a response: `Cache-Control` (RFC 9111 section 5.2.2), targeted fields (RFC 9213), and the one
+//! that was there before them, `Surrogate-Control`.
 
 use std::time::Duration;
 
@@ -58,9 +59,11 @@ pub struct Control {
 }
 
 impl Control {
-    /// The directives that count for this cache.
+    /// The directives that count for this cache: those of the first [target](TARGETS), else of `Surrogate-Control`, else of
+    /// `Cache-Control`.
     pub fn of_response(headers: &HeaderMap) -> Self {
-        TARGETS.iter().find_map(|name| targeted(headers, name)).unwrap_or_else(|| untargeted(headers))
+        let targeted = TARGETS.iter().find_map(|name| targeted(headers, name));
+        targeted.or_else(|| surrogate(headers)).unwrap_or_else(|| untargeted(headers))
     }
 
     /// The header fields that may be neither stored nor sent again: those that `private` or `no-cache` name.
@@ -102,6 +105,10 @@ pub(super) enum Argument {
 }
 
 impl Argument {
+    fn text(text: &[u8]) -> Self {
+        Self::Text(String::from_utf8_lossy(text).into_owned())
+    }
+
     /// delta-seconds (RFC 9111 section 1.2.2): digits only; what is too large is 2^31.
     pub(super) fn seconds(&self) -> Option<Duration> {
         let Self::Text(text) = self else { return None };
@@ -189,6 +196,42 @@ fn targeted(headers: &HeaderMap, name: &HeaderName) -> Option<Control> {
         control.apply(name.as_str(), argument);
     }
     Some(control)
+}
+
+/// What origins call this cache in `Surrogate-Control`, once `Surrogate-Capability` has told them.
+const DEVICE: &[u8] = b"skerry";
+
+/// `Surrogate-Control`, as the W3C Note "Edge Architecture Specification" 1.0 (2001) has it in section 2.1.3 and Akamai, Fastly
+/// and Varnish's users still send it: `max-age=3600+600;device, no-store, content="ESI/1.0"`. What stands behind the plus
+/// is how long it may be sent stale; what is meant for another device does not count. `None` when nothing in it says for
+/// how long to store.
+fn surrogate(headers: &HeaderMap) -> Option<Control> {
+    const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
+    let mut control = Control { targeted: true, ..Control::default() };
+    let mut counts = false;
+    // Directives for this device come before those for all: the first duration counts.
+    for for_us in [true, false] {
+        for member in list::members(headers, &SURROGATE_CONTROL) {
+            let mut parts = list::split(member, b';');
+            let directive = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let device = parts.next();
+            if device.is_some() != for_us || device.is_some_and(|device| !device.eq_ignore_ascii_case(DEVICE)) {
+                continue;
+            }
+            // This cache is far from the origin: what only a near one may store, it may not.
+            if directive == b"no-store" || directive == b"no-store-remote" {
+                (control.no_store, counts) = (true, true);
+            } else if let Some(times) = directive.strip_prefix(b"max-age=") {
+                let mut times = times.split(|byte| *byte == b'+').map(|time| Argument::text(time).seconds());
+                if let Some(Some(fresh)) = times.next() {
+                    counts = true;
+                    set_once(&mut control.max_age, Some(fresh));
+                    set_once(&mut control.stale_while_revalidate, times.next().flatten());
+                }
+            }
+        }
+    }
+    counts.then_some(control)
 }
 
 /// Text is only ever a list of field names here: seconds must be an Integer (RFC 9213 section 2.1).
@@ -282,11 +325,38 @@ mod tests {
         assert_eq!(control.max_age, Some(Duration::ZERO), "seconds are an Integer, not a String");
     }
 
+    #[test]
+    fn surrogate_control_counts_before_cache_control_and_behind_targeted_fields() {
+        let of = |value: &str| {
+            let control =
+                Control::of_response(&headers(&[("cache-control", "max-age=7"), ("surrogate-control", value)]));
+            (control.no_store, control.max_age.map(|age| age.as_secs()))
+        };
+        for (value, expect) in [
+            ("max-age=60", (false, Some(60))),
+            ("foo, MAX-age=60;Skerry", (false, Some(60))),
+            ("max-age=60, max-age=90;skerry", (false, Some(90))),
+            ("max-age=60;another", (false, Some(7))),
+            ("no-store", (true, None)),
+            ("no-store-remote", (true, None)),
+            ("content=\"ESI/1.0\"", (false, Some(7))),
+            ("max-age", (false, Some(7))),
+            ("max-age=x", (false, Some(7))),
+            ("", (false, Some(7))),
+        ] {
+            assert_eq!(of(value), expect, "{value}");
+        }
+        let stale = Control::of_response(&headers(&[("surrogate-control", "max-age=60+30")]));
+        assert_eq!(stale.stale_while_revalidate, Some(Duration::from_secs(30)));
+        let both = headers(&[("surrogate-control", "no-store"), ("cdn-cache-control", "max-age=5")]);
+        assert_eq!(Control::of_response(&both).max_age, Some(Duration::from_secs(5)));
+    }
+
     proptest! {
         #[test]
         fn nothing_that_a_header_can_hold_makes_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(value) = HeaderValue::from_bytes(&bytes) {
-                for name in ["cache-control", "cdn-cache-control"] {
+                for name in ["cache-control", "cdn-cache-control", "surrogate-control"] {
                     let mut map = HeaderMap::new();
                     map.insert(HeaderName::from_static(name), value.clone());
                     let _ = Control::of_response(&map);

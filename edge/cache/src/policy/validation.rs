@@ -67,13 +67,16 @@ pub fn head_agrees(head: &HeaderMap, stored: &HeaderMap) -> bool {
 }
 
 /// The stored header brought up to date from a 304 or a HEAD response (section 3.2): each field that the new one has
-/// replaces all stored lines of it, except those that are not stored (section 3.1), `Content-Length`, and the two that
-/// say how the stored bytes are to be read.
+/// replaces all stored lines of it, except those that are not stored (section 3.1), `Content-Length`, the two that say how
+/// the stored bytes are to be read, and digests (RFC 9530): they go with the stored bytes.
 pub fn freshened(stored: &HeaderMap, new: &HeaderMap, control: &Control) -> HeaderMap {
     let mut update = new.clone();
     storing::strip_unstored(&mut update, control);
     for name in [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, SET_COOKIE] {
         update.remove(name);
+    }
+    for digest in ["content-md5", "digest", "content-digest", "repr-digest"] {
+        update.remove(digest);
     }
     let mut merged = stored.clone();
     // A response that was validated has the age that the validating one says, not the old one.
@@ -129,6 +132,7 @@ mod tests {
             ("link", "b"),
             ("content-length", "5"),
             ("content-encoding", "gzip"),
+            ("content-md5", "x"),
             ("age", "50"),
             ("x-old", "1"),
         ]);
@@ -138,6 +142,7 @@ mod tests {
             ("link", "d"),
             ("content-length", "0"),
             ("content-encoding", "br"),
+            ("content-md5", "y"),
             ("set-cookie", "a=b"),
             ("connection", "x-hop"),
             ("x-hop", "1"),
@@ -150,6 +155,7 @@ mod tests {
             ("link", "d"),
             ("content-length", "5"),
             ("content-encoding", "gzip"),
+            ("content-md5", "x"),
             ("x-old", "1"),
             ("cache-control", "max-age=9"),
         ]);
