@@ -154,7 +154,7 @@ impl Shared {
     pub(crate) fn stored(&self, key: &Key, request: &HeaderMap) -> Found {
         loop {
             match self.store.lookup(key, request) {
-                Found::Entry(entry) if !entry.survives(&self.purges) => self.store.remove(&entry),
+                Found::Entry(entry) | Found::Part(entry) if !entry.survives(&self.purges) => self.store.remove(&entry),
                 found => return found,
             }
         }

@@ -14,6 +14,7 @@ use crate::policy::storing::{self, Candidate};
 use crate::policy::vary::{self, Selector};
 use crate::policy::{Control, Demand, Exchange, NotStored, Reuse, Rules, freshness, reuse, validation};
 use crate::purge::{Judgement, Purges};
+use crate::span::Span;
 
 /// The head of a response that may be stored, and everything about it that is computed once.
 #[derive(Debug)]
@@ -185,11 +186,13 @@ fn in_range(time: SystemTime) -> SystemTime {
     time.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + YEAR_9999)
 }
 
-/// A stored response: a head and a whole body.
+/// A stored response: a head and a body.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) head: Arc<Head>,
     pub(crate) body: StoredBody,
+    /// Which bytes the body has; `None` for all.
+    pub(crate) span: Option<Span>,
     /// The last purge that it was checked against.
     checked: AtomicU64,
     /// When a soft purge made it stale, in milliseconds since 1970; [`NEVER`] for none.
@@ -201,7 +204,12 @@ const NEVER: u64 = u64::MAX;
 impl Entry {
     pub(crate) fn new(head: Arc<Head>, body: StoredBody) -> Self {
         let checked = AtomicU64::new(head.purged);
-        Self { head, body, checked, stale_since: AtomicU64::new(NEVER) }
+        Self { head, body, span: None, checked, stale_since: AtomicU64::new(NEVER) }
+    }
+
+    /// A response of which only a part is there.
+    pub(crate) fn of_part(head: Arc<Head>, body: StoredBody, span: Span) -> Self {
+        Self { span: Some(span), ..Self::new(head, body) }
     }
 
     /// Whether no purge covers it. A soft one makes it stale in passing.
@@ -289,6 +297,21 @@ impl StoredBody {
             }
         }
         Self { blocks: blocks.into(), length: length as u64 }
+    }
+
+    /// The bytes from `start` up to, not including, `end`; as many of them as there are.
+    pub(crate) fn slices(&self, start: u64, end: u64) -> Vec<Bytes> {
+        let (mut slices, mut at) = (Vec::new(), start);
+        while at < end {
+            let mut slice = self.from(at);
+            slice.truncate(usize::try_from(end - at).unwrap_or(usize::MAX));
+            if slice.is_empty() {
+                break;
+            }
+            at += slice.len() as u64;
+            slices.push(slice);
+        }
+        slices
     }
 
     /// The bytes from this position up to the end of their block; none behind the last one.

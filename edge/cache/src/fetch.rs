@@ -25,6 +25,7 @@ use crate::store::Found;
 
 mod bypass;
 mod lead;
+mod part;
 mod reply;
 
 /// The way to the origin, boxed so that the path below is compiled once.
@@ -95,6 +96,8 @@ struct Question {
     demand: Demand,
     /// The stored response that can't be sent as it is.
     stored: Option<Arc<Entry>>,
+    /// A part of a response, where nothing whole is stored.
+    part: Option<Arc<Entry>>,
     fwd: Fwd,
 }
 
@@ -106,6 +109,7 @@ fn lookup(shared: &Shared, request: &Parts) -> Lookup {
     let Some(key) = key else { return Lookup::Bypass(Bypass::NoHost, None) };
     let demand = Demand::of_request(&request.headers, shared.config.rules.client_control);
     let now = shared.now();
+    let mut part = None;
     let (stored, fwd) = match shared.stored(&key, &request.headers) {
         Found::Entry(entry) => {
             let fwd = match entry.reuse(&demand, now) {
@@ -116,7 +120,10 @@ fn lookup(shared: &Shared, request: &Parts) -> Lookup {
                 Reuse::StaleAccepted => return Lookup::Answer(reply::stale(shared, request, &entry, now, "max-stale")),
                 Reuse::StaleWhileRevalidate => {
                     let response = reply::stale(shared, request, &entry, now, "stale-while-revalidate");
-                    return Lookup::Stale(Question { key, demand, stored: Some(entry), fwd: Fwd::Stale }, response);
+                    return Lookup::Stale(
+                        Question { key, demand, stored: Some(entry), part, fwd: Fwd::Stale },
+                        response,
+                    );
                 }
                 Reuse::Stale => Fwd::Stale,
                 Reuse::Unvalidated if demand.no_cache || demand.max_age.is_some() || demand.min_fresh.is_some() => {
@@ -125,6 +132,14 @@ fn lookup(shared: &Shared, request: &Parts) -> Lookup {
                 Reuse::Unvalidated => Fwd::Stale,
             };
             (Some(entry), fwd)
+        }
+        Found::Part(entry) => {
+            let fresh = entry.reuse(&demand, now) == Reuse::Fresh && !shared.purges.is_fenced();
+            if fresh && let Some(response) = reply::part(shared, request, &entry, now) {
+                return Lookup::Answer(response);
+            }
+            part = Some(entry);
+            (None, Fwd::Partial)
         }
         Found::OtherVariants => (None, Fwd::VaryMiss),
         Found::Nothing => (None, Fwd::UriMiss),
@@ -135,7 +150,7 @@ fn lookup(shared: &Shared, request: &Parts) -> Lookup {
     if request.method == Method::HEAD {
         return Lookup::Bypass(Bypass::Head, Some(key));
     }
-    Lookup::Ask(Question { key, demand, stored, fwd })
+    Lookup::Ask(Question { key, demand, stored, part, fwd })
 }
 
 /// Why a request is not looked up at all.

@@ -19,6 +19,7 @@
 //! * [`policy`]: what the RFCs say, as functions of heads and times. No I/O, no clock, no storage.
 //! * `answer`: what a client gets from a stored response: conditionals, ranges, `Age`, `Cache-Status`.
 //! * `store`: variants under a key, bounded in bytes.
+//! * `span`: which bytes of a response there are, where not all are.
 //! * `purge`: what operators declare wrong before its time.
 //! * `fill`, `flights`: the body that is still arriving, and who waits for it.
 //! * `fetch`: the request path that ties these together.
@@ -26,14 +27,15 @@
 //! **Architecture invariant:** time comes only from the [`Clock`] that was passed in. The one exception is waiting:
 //! how long a follower waits for a head, and a fill for the next bytes, are timers of the tokio runtime.
 //!
-//! **Architecture invariant:** a body that did not arrive whole is never stored and never ends cleanly.
+//! **Architecture invariant:** a body that did not arrive whole is never stored and never ends cleanly. (A part that the
+//! origin calls one, a 206, is whole when all of the part is there.)
 //!
 //! **Architecture invariant:** nothing here belongs to a runtime. A fill is a task on its leader's runtime; followers may
 //! live on any other, also on another thread's.
 //!
 //! Deliberately absent: connections, hop-to-hop protocol, 1xx responses (they belong to whoever owns the connection to
-//! the origin), storing 206 (a range is answered from a stored 200), trailers of stored responses (they are dropped,
-//! which RFC 9110 section 6.5.1 allows).
+//! the origin), more than one part of a response at a time, trailers of stored responses (they are dropped, which RFC
+//! 9110 section 6.5.1 allows).
 
 mod answer;
 mod body;
@@ -49,6 +51,7 @@ mod key;
 mod outcome;
 pub mod policy;
 mod purge;
+mod span;
 mod store;
 
 pub use body::{Body, BoxError, OriginBody};

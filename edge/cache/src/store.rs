@@ -33,6 +33,8 @@ impl Resource {
 pub(crate) enum Found {
     /// A response that answers the request: the latest, when there are several (RFC 9111 section 4.1).
     Entry(Arc<Entry>),
+    /// Only a part of one.
+    Part(Arc<Entry>),
     /// Responses for the URI, but none for this request.
     OtherVariants,
     /// Nothing for the URI.
@@ -54,6 +56,7 @@ impl Store {
     pub(crate) fn lookup(&self, key: &Key, request: &HeaderMap) -> Found {
         let Some(resource) = self.resources.get(key.uri()) else { return Found::Nothing };
         match resource.variants.iter().find(|entry| entry.head.answers(key, request)) {
+            Some(entry) if entry.span.is_some() => Found::Part(Arc::clone(entry)),
             Some(entry) => Found::Entry(Arc::clone(entry)),
             None => Found::OtherVariants,
         }

@@ -45,6 +45,7 @@ pub(crate) enum Fwd {
     VaryMiss,
     Request,
     Stale,
+    Partial,
 }
 
 impl Fwd {
@@ -56,6 +57,7 @@ impl Fwd {
             Self::VaryMiss => "vary-miss",
             Self::Request => "request",
             Self::Stale => "stale",
+            Self::Partial => "partial",
         }
     }
 }

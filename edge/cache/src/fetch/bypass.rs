@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{Method, Response, StatusCode, response};
 
-use super::{OriginCall, reply, stale_on_error, tagged};
+use super::{OriginCall, part, reply, stale_on_error, tagged};
 use crate::answer::Part;
 use crate::answer::status::{self, Fwd, Member};
 use crate::body::{Body, OriginBody};
@@ -34,8 +34,15 @@ pub(super) async fn pass(
         return Ok(response);
     }
     let response = result?;
-    let (mut head, body) = response.into_parts();
+    let (mut head, mut body) = response.into_parts();
+    let mut stored = false;
     if let Some(key) = &key {
+        let of_part =
+            matches!(reason, Bypass::Range | Bypass::HitForPass) && head.status == StatusCode::PARTIAL_CONTENT;
+        if of_part {
+            let exchange = Exchange { requested, received: shared.now() };
+            (body, stored) = part::keep(shared, key, &request, &head, exchange, body);
+        }
         if invalidation::is_unsafe(&request.method) && invalidation::succeeded(head.status) {
             invalidate(shared, key, &head);
         }
@@ -48,8 +55,8 @@ pub(super) async fn pass(
         storing::strip_connection(&mut head.headers);
     }
     let fwd = if reason == Bypass::Method { Fwd::Method } else { Fwd::Bypass };
-    let member =
-        Member { fwd: Some(fwd), fwd_status: Some(head.status), detail: Some(reason.as_str()), ..Member::default() };
+    let (fwd_status, detail) = (Some(head.status), Some(reason.as_str()));
+    let member = Member { fwd: Some(fwd), fwd_status, stored, detail, ..Member::default() };
     status::append(&mut head.headers, &shared.identity, member);
     let mut response = reply::build(head.status, head.headers, Body::origin(body, Part::Whole));
     // An upgraded connection, and whatever else the caller's client attached, is the caller's.

@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, response};
 use http_body_util::BodyExt;
 
-use super::{OriginCall, Question, bypass, reply, stale_on_error};
+use super::{OriginCall, Question, bypass, part, reply, stale_on_error};
 use crate::body::{Body, BoxError, OriginBody};
 use crate::cache::Shared;
 use crate::entry::{Entry, Head, StoredBody};
@@ -30,7 +30,10 @@ impl Guard {
         Self { shared: Arc::clone(shared), fill }
     }
 
-    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     pub(super) fn fill(&self) -> &Arc<Fill> {
         &self.fill
     }
@@ -135,10 +138,15 @@ async fn consult(
     if let Some(stored) = &question.stored {
         validation::add_validators(&mut outbound.headers, &stored.head.headers);
     }
+    let part = question.part.as_ref().filter(|entry| part::ask_for_rest(shared, entry, &mut outbound.headers));
     let requested = shared.now();
     let result = call(outbound).await;
     let exchange = Exchange { requested, received: shared.now() };
-    let response = match result {
+    let response = match (part, result) {
+        (Some(part), Ok(response)) => completed(shared, part, response),
+        (_, result) => result,
+    };
+    let response = match response {
         Ok(response) => response,
         Err(failure) => {
             end(guard, Verdict::Failed(Trouble::NoResponse(failure.clone())));
@@ -164,6 +172,23 @@ async fn consult(
             (Settlement::Unshared { response, reason }, None)
         }
     }
+}
+
+/// The whole response, where the origin has sent what was missing of a stored part. Whatever else it sends answers the
+/// client's request.
+fn completed(
+    shared: &Shared,
+    stored: &Arc<Entry>,
+    response: Response<OriginBody>,
+) -> Result<Response<OriginBody>, OriginFailure> {
+    if !matches!(response.status(), StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE) {
+        return Ok(response);
+    }
+    part::complete(stored, response).ok_or_else(|| {
+        shared.store.remove(stored);
+        let cause = "the origin was asked for the rest of a representation, and sent something else";
+        OriginFailure::new(FailureKind::Corrupt, cause)
+    })
 }
 
 /// The head to store the response under, or why it is not stored.

@@ -23,6 +23,23 @@ pub(super) fn hit(shared: &Shared, request: &Parts, entry: &Entry, now: SystemTi
     tagged(stored(shared, request, entry, now, member), Outcome::Hit)
 }
 
+/// A fresh stored part, where it has all that the request wants.
+pub(super) fn part(shared: &Shared, request: &Parts, entry: &Entry, now: SystemTime) -> Option<Response<Body>> {
+    let (head, span) = (&entry.head, entry.span?);
+    let (mut status, mut headers) = (head.status, head.headers.clone());
+    let part = match answer::shape(request, &mut status, &mut headers, Some(span.total), head.received) {
+        Part::Range { start, end } if span.start <= start && end <= span.end => {
+            Part::Range { start: start - span.start, end: end - span.start }
+        }
+        Part::Nothing if status != head.status => Part::Nothing,
+        _ => return None,
+    };
+    answer::set_age(&mut headers, head.age(now));
+    let member = Member { hit: true, ttl: Some(entry.ttl(now)), ..Member::default() };
+    status::append(&mut headers, &shared.identity, member);
+    Some(tagged(build(status, headers, Body::stored(&entry.body, part)), Outcome::Hit))
+}
+
 /// A stale stored response that may be sent, for this reason.
 pub(super) fn stale(
     shared: &Shared,

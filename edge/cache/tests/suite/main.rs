@@ -5,6 +5,7 @@ mod collapsing;
 mod conditions;
 mod freshness;
 mod model;
+mod parts;
 mod purges;
 mod safety;
 mod stale;
