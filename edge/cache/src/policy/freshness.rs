@@ -22,8 +22,18 @@ pub fn heuristically_cacheable(status: StatusCode) -> bool {
 }
 
 /// The first line of a field that holds a date. Anything else than a valid HTTP-date is no date (RFC 9110 section 5.6.7).
+/// What lies before 1970 is taken for its first second.
 pub fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?.trim()).ok()
+    let text = headers.get(name)?.to_str().ok()?.trim();
+    httpdate::parse_http_date(text).ok().or_else(|| before_1970(text).then_some(SystemTime::UNIX_EPOCH))
+}
+
+/// Whether this is a date that only lies too far back for the parser: 400 years later it has the same weekday.
+fn before_1970(text: &str) -> bool {
+    text.split(' ').filter(|word| word.len() == 4).filter_map(|word| word.parse::<u32>().ok()).any(|year| {
+        let later = text.replacen(&format!(" {year:04}"), &format!(" {}", year + 400), 1);
+        (1570..1970).contains(&year) && httpdate::parse_http_date(&later).is_ok()
+    })
 }
 
 /// When the response was made: its `Date`, or when it arrived (RFC 9110 section 6.6.1).
@@ -131,6 +141,21 @@ mod tests {
         }
         assert_eq!(lifetime_of(&[(EXPIRES, when(0)), (DATE, when(DAY))]), 0);
         assert!(lifetime_of(&[(EXPIRES, "Fri, 31 Dec 9999 23:59:59 GMT".into())]) > 200_000_000_000);
+    }
+
+    #[test]
+    fn a_date_before_1970_is_a_date() {
+        let of = |text: &str| date(&headers(&[(DATE, text.into())]), &DATE);
+        for old in ["Wed, 31 Dec 1969 23:59:59 GMT", "Tue, 01 Mar 1904 00:00:00 GMT", "Wed Dec 31 23:59:59 1969"] {
+            assert_eq!(of(old), Some(SystemTime::UNIX_EPOCH), "{old}");
+        }
+        for bad in
+            ["Wed, 32 Dec 1969 23:59:59 GMT", "1969", "Wed, 31 Dec 1969 23:59:59 EST", "Wed, 31 Dec 0969 23:59:59 GMT"]
+        {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+        let headers = headers(&[(DATE, "Wed, 31 Dec 1969 23:59:59 GMT".into())]);
+        assert!(initial_age(&headers, exchange(0, 0)) > Duration::from_secs(1_600_000_000));
     }
 
     #[test]

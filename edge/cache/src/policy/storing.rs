@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, ETAG, HeaderName, LAST_MODIFIED, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
+    AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, DATE, ETAG, EXPIRES, HeaderName, LAST_MODIFIED,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{HeaderMap, Method, StatusCode};
 
@@ -139,7 +139,7 @@ fn shares_authorized(control: &Control) -> bool {
 
 /// Section 3: at least one of `public`, an expiry, or (checked by the caller) a status with a heuristic lifetime.
 fn explicit(response: &HeaderMap, control: &Control) -> bool {
-    let expires = !control.targeted && response.contains_key(http::header::EXPIRES);
+    let expires = !control.targeted && response.contains_key(EXPIRES);
     control.public || control.max_age.is_some() || control.s_maxage.is_some() || expires
 }
 
@@ -184,12 +184,27 @@ pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Contradiction>
     Ok(length)
 }
 
+/// Fields that are for the whole way, so that a `Connection` that names them is not believed (RFC 9110 section 7.6.1): they
+/// say who may keep a response and for how long.
+const END_TO_END: [HeaderName; 10] = [
+    AGE,
+    CACHE_CONTROL,
+    HeaderName::from_static("cdn-cache-control"),
+    HeaderName::from_static("skerry-cdn-cache-control"),
+    HeaderName::from_static("surrogate-control"),
+    CONTENT_LENGTH,
+    DATE,
+    EXPIRES,
+    SET_COOKIE,
+    VARY,
+];
+
 /// Takes out what belongs to one connection (RFC 9110 section 7.6.1): `Connection`, what it names, and its kin.
 pub fn strip_connection(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<_> =
             list::members(headers, &CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
-        for name in named {
+        for name in named.iter().filter(|name| !END_TO_END.contains(name)) {
             headers.remove(name);
         }
     }
@@ -325,7 +340,8 @@ mod tests {
     #[test]
     fn fields_of_the_connection_and_named_ones_are_left_out() {
         let mut map = headers(&[
-            ("connection", "close, x-hop"),
+            ("connection", "close, x-hop, vary"),
+            ("vary", "accept"),
             ("x-hop", "1"),
             ("keep-alive", "1"),
             ("transfer-encoding", "chunked"),
@@ -337,7 +353,7 @@ mod tests {
             ("link", "b"),
         ]);
         strip_unstored(&mut map, &Control::of_response(&headers(&[("cache-control", "private=\"x-secret\"")])));
-        assert_eq!(map, headers(&[("x-kept", "1"), ("link", "a"), ("link", "b")]));
+        assert_eq!(map, headers(&[("vary", "accept"), ("x-kept", "1"), ("link", "a"), ("link", "b")]));
     }
 
     proptest! {
