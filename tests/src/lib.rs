@@ -5,9 +5,12 @@
 pub mod client;
 pub mod exposition;
 pub mod fleet;
+pub mod http_cache_tests;
+pub mod lone;
 pub mod stub;
 
 pub use client::{Reply, get, send};
 pub use exposition::Scrape;
 pub use fleet::{Fleet, Options, eventually, skerry};
+pub use lone::Lone;
 pub use stub::Stub;

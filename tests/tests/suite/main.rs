@@ -9,6 +9,7 @@ mod fleet;
 mod geo;
 mod hello;
 mod http;
+mod http_cache_tests;
 mod jwt;
 mod limits;
 mod lost;
