@@ -132,3 +132,66 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     }
     String::from_utf8_lossy(&answer).into_owned()
 }
+
+/// An answer as it stood on the wire.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Status code; 0 where there was no answer.
+    pub status: u16,
+    /// Status line and field lines.
+    pub head: String,
+    /// Body, without the framing of chunks: what there was of it.
+    pub body: Vec<u8>,
+    /// Whether the body came to the end that the head promised.
+    pub whole: bool,
+    /// What followed: answers to further requests.
+    pub rest: Vec<u8>,
+}
+
+impl Answer {
+    /// A field's first line; empty when it is not there.
+    pub fn field(&self, name: &str) -> &str {
+        let mut lines = self.head.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
+        lines.find(|(own, _)| own.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value.trim())
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// Sends a request as it is, which must ask for the connection to be closed, and reads what comes until it is; for at most
+/// five seconds, and 256 MiB.
+pub async fn exchange(address: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("the server listens");
+    let _ = stream.write_all(request.as_ref()).await;
+    let (mut bytes, patience) = (Vec::new(), std::time::Duration::from_secs(5));
+    while let Ok(Ok(read)) = tokio::time::timeout(patience, stream.read_buf(&mut bytes)).await {
+        if read == 0 || bytes.len() > 256 << 20 {
+            break;
+        }
+    }
+    answer(&bytes)
+}
+
+fn answer(bytes: &[u8]) -> Answer {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(bytes.len());
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let after = bytes.get(end + 4..).unwrap_or_default();
+    let mut answer = Answer { status, head, body: after.to_vec(), whole: true, rest: Vec::new() };
+    if answer.field("transfer-encoding").eq_ignore_ascii_case("chunked") {
+        match crate::wire::chunks(after) {
+            Ok(Some((body, used))) => (answer.body, answer.rest) = (body, after[used..].to_vec()),
+            _ => answer.whole = false,
+        }
+    } else if matches!(status, 204 | 304) {
+        (answer.body, answer.rest) = (Vec::new(), after.to_vec());
+    } else if let Ok(length) = answer.field("content-length").parse::<usize>() {
+        answer.whole = after.len() >= length;
+        let (body, rest) = after.split_at(length.min(after.len()));
+        (answer.body, answer.rest) = (body.to_vec(), rest.to_vec());
+    }
+    answer
+}

@@ -8,9 +8,11 @@ pub mod fleet;
 pub mod http_cache_tests;
 pub mod lone;
 pub mod stub;
+pub mod wire;
 
 pub use client::{Reply, get, send};
 pub use exposition::Scrape;
 pub use fleet::{Fleet, Options, eventually, skerry};
 pub use lone::Lone;
 pub use stub::Stub;
+pub use wire::Wire;

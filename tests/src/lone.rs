@@ -3,7 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
-use crate::fleet::{Fleet, eventually};
+use crate::fleet::{Fleet, eventually, function};
+
+/// The hosts of [`Lone::for_both`]: requests to the first go through a function that passes them on, those to the second
+/// straight to the cache.
+pub const HOSTS: [&str; 2] = ["function.example", "plain.example"];
 
 /// A process of its own beside the PoP `lhr` of a fleet, with the same functions and another origin. Dropped, it is ended.
 #[derive(Debug)]
@@ -16,6 +20,24 @@ pub struct Lone {
 }
 
 impl Lone {
+    /// Starts one whose every path is of the project that [`HOSTS`] tells for its host.
+    pub async fn for_both(origin: SocketAddr, more: &[&str]) -> Self {
+        let functions = tempfile::tempdir().expect("a temporary folder");
+        let own = |name: &str, host: &str, project: &str, modules: &[(&str, &str)]| {
+            let folder = function(&functions.path().join(name), project, modules);
+            let file = folder.join("wrangler.jsonc");
+            let text = std::fs::read_to_string(&file).expect("a project file");
+            let route = format!(r#""{host}/*""#);
+            let text = text.replace(&format!(r#""*/{name}/*", "*/{name}""#), &route);
+            std::fs::write(&file, text.replace(r#""main": "index.txt", "#, "")).expect("a project file");
+        };
+        let passes = "export default { fetch: (request) => fetch(request) }";
+        own("passes", HOSTS[0], "", &[("index.js", passes)]);
+        let files = r#""assets": { "directory": "public" }"#;
+        own("files", HOSTS[1], files, &[("index.txt", ""), ("public/file.txt", "a project has something")]);
+        Self::before(origin, Fleet::of(functions.path()), more).await
+    }
+
     /// Starts one on what the fleet has deployed, and waits until it serves. `more` are further options of `skerry pop`.
     pub async fn before(origin: SocketAddr, fleet: Fleet, more: &[&str]) -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
@@ -31,8 +53,11 @@ impl Lone {
             let at = words.iter().position(|word| word == option).expect("an option that `up` gives");
             words[at + 1] = value;
         }
-        if let Some(at) = words.iter().position(|word| word == "--admin") {
-            words.drain(at..at + 2);
+        // Its admin address is taken, and the front door, whom it would trust, is not before this one.
+        for option in ["--admin", "--trust"] {
+            if let Some(at) = words.iter().position(|word| word == option) {
+                words.drain(at..at + 2);
+            }
         }
         let log = std::fs::File::create(fleet.folder.path().join("lone.log")).expect("a log");
         let mut command = Command::new(template.get_program());

@@ -68,6 +68,41 @@ pub(crate) fn mark_loop(headers: &mut HeaderMap, id: &str) {
     }
 }
 
+/// The fields of a request by which frameworks take another host, path, scheme or method than it has, each with its value:
+/// parts of its cache key, since an answer that goes by them is of no use to who has not sent them. Origins seldom say so in
+/// `Vary`. Mostly there are none.
+pub(crate) fn pretences(headers: &HeaderMap) -> Vec<String> {
+    let pretends = |name: &str| {
+        matches!(
+            name,
+            "forwarded"
+                | "front-end-https"
+                | "x-forwarded-host"
+                | "x-forwarded-path"
+                | "x-forwarded-port"
+                | "x-forwarded-prefix"
+                | "x-forwarded-protocol"
+                | "x-forwarded-scheme"
+                | "x-forwarded-server"
+                | "x-forwarded-ssl"
+                | "x-forwarded-uri"
+                | "x-host"
+                | "x-http-host-override"
+                | "x-http-method"
+                | "x-http-method-override"
+                | "x-method-override"
+                | "x-original-host"
+                | "x-original-uri"
+                | "x-original-url"
+                | "x-rewrite-url"
+                | "x-url-scheme"
+        )
+    };
+    let mut found: Vec<_> = headers.iter().filter(|(name, _)| pretends(name.as_str())).collect();
+    found.sort_by_key(|(name, _)| name.as_str());
+    found.iter().map(|(name, value)| format!("{name}: {}", value.as_bytes().escape_ascii())).collect()
+}
+
 /// Host and port of a request: of its target in absolute form or HTTP/2, else of its `Host` field; lower case.
 /// `None` when there is none, or several that differ.
 pub(crate) fn authority(uri: &Uri, headers: &HeaderMap) -> Option<String> {
@@ -82,7 +117,9 @@ pub(crate) fn authority(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     }
     // What is in it ends up in URLs and cache keys, so it has to be one.
     let parsed: http::uri::Authority = authority.parse().ok()?;
-    let clean = !parsed.as_str().contains('@') && !parsed.host().is_empty();
+    // The parser takes any text for a port.
+    let port = parsed.as_str().strip_prefix(parsed.host())?;
+    let clean = !parsed.host().is_empty() && (matches!(port, "" | ":") || parsed.port_u16().is_some());
     // A default port is left out, as URLs leave it out: what a function asks of its own host must look the same.
     let text = parsed.as_str();
     let text = text.strip_suffix(":80").or_else(|| text.strip_suffix(':')).unwrap_or(text);
@@ -93,7 +130,7 @@ pub(crate) fn authority(uri: &Uri, headers: &HeaderMap) -> Option<String> {
 fn is_plain(authority: &str) -> bool {
     let (host, port) = authority.split_once(':').unwrap_or((authority, "1"));
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    let port_is_plain = (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit()) && port != "80";
+    let port_is_plain = port.bytes().all(|b| b.is_ascii_digit()) && port != "80" && port.parse::<u16>().is_ok();
     !host.is_empty() && host.bytes().all(plain) && port_is_plain
 }
 

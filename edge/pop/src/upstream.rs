@@ -79,10 +79,10 @@ impl Upstream {
         body: isolate::Body,
         waited: &Waited,
     ) -> Result<Response<cache::Body>, OriginFailure> {
-        if let Target::Origin(assets) = target
-            && let Some(key) = cache::Key::of_uri(&head.uri)
-        {
-            head.extensions.insert(key.with_parts([assets]));
+        let pretences = head::pretences(&head.headers);
+        let assets = if let Target::Origin(assets) = target { Some(assets) } else { None };
+        if let Some(key) = cache::Key::of_uri(&head.uri) {
+            head.extensions.insert(key.with_parts(assets.into_iter().chain(pretences.iter().map(String::as_str))));
         }
         let to_origin = target != Target::Outside;
         let (upstream, waited) = (self.clone(), Arc::clone(waited));
@@ -115,6 +115,8 @@ impl Upstream {
         head.headers.insert(header::HOST, host);
         // The body tells its length itself; a field that disagrees would make framing ambiguous.
         head.headers.remove(header::CONTENT_LENGTH);
+        // The body does not wait to be asked for, and an origin that must refuse (417) would do so on behalf of others.
+        head.headers.remove(header::EXPECT);
         head.version = Version::HTTP_11;
         let (body, moving) = Upload::new(body);
         let sending = if to_origin {

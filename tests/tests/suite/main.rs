@@ -14,6 +14,7 @@ mod jwt;
 mod limits;
 mod lost;
 mod metrics;
+mod poisoning;
 mod rate_limit;
 mod runtime;
 mod site;

@@ -79,6 +79,9 @@ fn the_authority_comes_from_the_target_or_the_one_host_field() {
     let mut two = headers(&[("host", "a")]);
     two.append("host", HeaderValue::from_static("b"));
     assert_eq!(authority(&uri, &two), None);
+    for bad in ["a:b", "a:65536", "a:-1", "A:B", "[::1]:x"] {
+        assert_eq!(authority(&uri, &headers(&[("host", bad)])), None, "{bad}");
+    }
 }
 
 #[test]
@@ -100,6 +103,16 @@ const TARGETS: [&str; 9] = [
     "http://[::1]:8080/%7e",
     "*",
 ];
+
+#[test]
+fn what_a_request_pretends_to_be_is_told_in_one_order_and_without_ambiguity() {
+    let one = headers(&[("x-original-url", "/a"), ("accept", "b"), ("forwarded", "host=c"), ("x-forwarded-for", "d")]);
+    let other = headers(&[("forwarded", "host=c"), ("x-original-url", "/a")]);
+    assert_eq!(pretences(&one), ["forwarded: host=c", "x-original-url: /a"]);
+    assert_eq!(pretences(&one), pretences(&other));
+    assert!(pretences(&headers(&[("accept", "x"), ("x-forwarded-proto", "https")])).is_empty());
+    assert_ne!(pretences(&headers(&[("x-host", "a\\tb")])), pretences(&headers(&[("x-host", "a\tb")])));
+}
 
 proptest! {
     #![proptest_config(near::cases(500))]
