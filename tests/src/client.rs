@@ -180,7 +180,7 @@ fn answer(bytes: &[u8]) -> Answer {
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     let after = bytes.get(end + 4..).unwrap_or_default();
-    let mut answer = Answer { status, head, body: after.to_vec(), whole: true, rest: Vec::new() };
+    let mut answer = Answer { status, head, body: after.to_vec(), whole: status != 0, rest: Vec::new() };
     if answer.field("transfer-encoding").eq_ignore_ascii_case("chunked") {
         match crate::wire::chunks(after) {
             Ok(Some((body, used))) => (answer.body, answer.rest) = (body, after[used..].to_vec()),

@@ -21,7 +21,7 @@ pub struct Lone {
 
 impl Lone {
     /// Starts one whose every path is of the project that [`HOSTS`] tells for its host.
-    pub async fn for_both(origin: SocketAddr, more: &[&str]) -> Self {
+    pub async fn for_both(origin: SocketAddr, more: &[(&str, &str)]) -> Self {
         let functions = tempfile::tempdir().expect("a temporary folder");
         let own = |name: &str, host: &str, project: &str, modules: &[(&str, &str)]| {
             let folder = function(&functions.path().join(name), project, modules);
@@ -39,29 +39,29 @@ impl Lone {
     }
 
     /// Starts one on what the fleet has deployed, and waits until it serves. `more` are further options of `skerry pop`.
-    pub async fn before(origin: SocketAddr, fleet: Fleet, more: &[&str]) -> Self {
+    pub async fn before(origin: SocketAddr, fleet: Fleet, more: &[(&str, &str)]) -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
         let address = free.expect("a free port");
         let template = fleet.command("lhr");
         let mut words: Vec<String> = template.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-        for (option, value) in [
-            ("--name", "lone".to_owned()),
-            ("--listen", address.to_string()),
-            ("--origin", format!("http://{origin}")),
-            ("--data", fleet.state().join("lone").to_string_lossy().into_owned()),
-        ] {
-            let at = words.iter().position(|word| word == option).expect("an option that `up` gives");
-            words[at + 1] = value;
-        }
         // Its admin address is taken, and the front door, whom it would trust, is not before this one.
         for option in ["--admin", "--trust"] {
             if let Some(at) = words.iter().position(|word| word == option) {
                 words.drain(at..at + 2);
             }
         }
+        let (address_text, origin) = (address.to_string(), format!("http://{origin}"));
+        let data = fleet.state().join("lone").to_string_lossy().into_owned();
+        let own = [("--name", "lone"), ("--listen", &*address_text), ("--origin", &*origin), ("--data", &*data)];
+        for (option, value) in own.iter().chain(more) {
+            match words.iter().position(|word| word == option) {
+                Some(at) => words[at + 1] = (*value).to_owned(),
+                None => words.extend([(*option).to_owned(), (*value).to_owned()]),
+            }
+        }
         let log = std::fs::File::create(fleet.folder.path().join("lone.log")).expect("a log");
         let mut command = Command::new(template.get_program());
-        command.args(words).arg("--exit-with-parent").args(more).current_dir(fleet.folder.path());
+        command.args(words).arg("--exit-with-parent").current_dir(fleet.folder.path());
         let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().expect("skerry starts");
         let lone = Self { child, address, fleet };
         eventually("the PoP is ready", async || {
@@ -70,6 +70,15 @@ impl Lone {
         })
         .await;
         lone
+    }
+}
+
+impl Lone {
+    /// Its resident memory, in bytes (proc(5), `/proc/pid/status`).
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident set");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
     }
 }
 

@@ -47,6 +47,12 @@ pub enum Then {
     Repeat(Vec<u8>),
 }
 
+/// An answer with its length: a status line without the version, field lines with their ends, and the body.
+pub fn answer(status: &str, fields: &str, body: &str) -> (Vec<u8>, Then) {
+    let length = body.len();
+    (format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{fields}\r\n{body}").into_bytes(), Then::Wait)
+}
+
 /// A running server. It ends with the runtime.
 #[derive(Clone, Debug)]
 pub struct Wire {

@@ -22,8 +22,23 @@ pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarde
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Fields that mean the whole way; a `Connection` that names them is not believed (RFC 8586 section 2 for the first).
-const END_TO_END: [HeaderName; 3] = [CDN_LOOP, header::HOST, header::CONTENT_LENGTH];
+/// Fields that mean the whole way; a `Connection` that names them is not believed (RFC 9110 section 7.6.1, RFC 8586 section
+/// 2 for the first). Most say who may keep a response, and for how long.
+const END_TO_END: [HeaderName; 13] = [
+    CDN_LOOP,
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::AGE,
+    header::CACHE_CONTROL,
+    HeaderName::from_static("cdn-cache-control"),
+    HeaderName::from_static("skerry-cdn-cache-control"),
+    HeaderName::from_static("surrogate-control"),
+    header::DATE,
+    header::EXPIRES,
+    header::PRAGMA,
+    header::SET_COOKIE,
+    header::VARY,
+];
 
 /// Removes the fields of one connection: the known ones, and those that `Connection` names.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {

@@ -8,6 +8,7 @@ mod deploy;
 mod fleet;
 mod geo;
 mod hello;
+mod hostile_answers;
 mod http;
 mod http_cache_tests;
 mod jwt;

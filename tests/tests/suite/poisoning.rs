@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tests::client::{Answer, exchange};
 use tests::lone::HOSTS;
-use tests::wire::{Asked, Then};
+use tests::wire::{Asked, Then, answer};
 use tests::{Lone, Wire};
 
 /// What a PoP itself says of each request, and what differs from client to client for that.
@@ -18,12 +18,6 @@ fn reflected(asked: &Asked) -> String {
     let mut lines: Vec<_> = fields.map(|(name, value)| format!("{name}: {value}\n")).collect();
     lines.sort();
     format!("{}\n{}\n{}", asked.line, lines.concat(), String::from_utf8_lossy(&asked.body))
-}
-
-/// An answer with its length.
-fn answer(status: &str, fields: &str, body: &str) -> (Vec<u8>, Then) {
-    let length = body.len();
-    (format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{fields}\r\n{body}").into_bytes(), Then::Wait)
 }
 
 fn reflect(asked: &Asked) -> (Vec<u8>, Then) {
@@ -142,7 +136,7 @@ async fn answers_by_https_and_http_are_kept_apart_behind_a_proxy_that_is_trusted
         answer("200 OK", "Cache-Control: max-age=3600\r\n", &scheme)
     })
     .await;
-    let pop = Lone::for_both(origin.address, &["--trust", "127.0.0.0/8"]).await;
+    let pop = Lone::for_both(origin.address, &[("--trust", "127.0.0.0/8")]).await;
     for host in HOSTS {
         for scheme in ["https", "http", "https", "http"] {
             let request =
