@@ -24,6 +24,7 @@ use crate::policy::{Demand, Reuse, list, validation};
 use crate::store::Found;
 
 mod bypass;
+mod keep;
 mod lead;
 mod part;
 mod reply;

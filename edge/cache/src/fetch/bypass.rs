@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{Method, Response, StatusCode, response};
 
-use super::{OriginCall, part, reply, stale_on_error, tagged};
+use super::{OriginCall, keep, reply, stale_on_error, tagged};
 use crate::answer::Part;
 use crate::answer::status::{self, Fwd, Member};
 use crate::body::{Body, OriginBody};
@@ -37,14 +37,13 @@ pub(super) async fn pass(
     let (mut head, mut body) = response.into_parts();
     let mut stored = false;
     if let Some(key) = &key {
-        let of_part =
-            matches!(reason, Bypass::Range | Bypass::HitForPass) && head.status == StatusCode::PARTIAL_CONTENT;
-        if of_part {
-            let exchange = Exchange { requested, received: shared.now() };
-            (body, stored) = part::keep(shared, key, &request, &head, exchange, body);
-        }
         if invalidation::is_unsafe(&request.method) && invalidation::succeeded(head.status) {
             invalidate(shared, key, &head);
+        }
+        // After the invalidation, which must not find it.
+        if matches!(reason, Bypass::Range | Bypass::HitForPass | Bypass::Method) {
+            let exchange = Exchange { requested, received: shared.now() };
+            (body, stored) = keep::keep(shared, key, &request, &head, exchange, body);
         }
         if reason == Bypass::Head {
             let exchange = Exchange { requested, received: shared.now() };

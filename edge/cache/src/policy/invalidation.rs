@@ -18,13 +18,15 @@ pub fn succeeded(status: StatusCode) -> bool {
 /// The further URIs that a successful unsafe request invalidates: `Location` and `Content-Location`, resolved against
 /// the target, and only where the origin is the same; anything else would let one site empty another's cache.
 pub fn also_invalidated(target: &str, response: &HeaderMap) -> Vec<Uri> {
-    let Ok(target) = Url::parse(target) else { return Vec::new() };
-    let resolve = |name: &HeaderName| {
-        let mut place = target.join(response.get(name)?.to_str().ok()?).ok()?;
-        place.set_fragment(None);
-        (place.origin() == target.origin()).then(|| place.as_str().parse().ok())?
-    };
-    [LOCATION, CONTENT_LOCATION].iter().filter_map(resolve).collect()
+    [LOCATION, CONTENT_LOCATION].iter().filter_map(|name| resolved(target, response, name)).collect()
+}
+
+/// The URI in a field, resolved against the target, where both have the same origin.
+pub fn resolved(target: &str, response: &HeaderMap, name: &HeaderName) -> Option<Uri> {
+    let target = Url::parse(target).ok()?;
+    let mut place = target.join(response.get(name)?.to_str().ok()?).ok()?;
+    place.set_fragment(None);
+    (place.origin() == target.origin()).then(|| place.as_str().parse().ok())?
 }
 
 #[cfg(test)]

@@ -143,6 +143,13 @@ fn explicit(response: &HeaderMap, control: &Control) -> bool {
     control.public || control.max_age.is_some() || control.s_maxage.is_some() || expires
 }
 
+/// Whether a response says itself for how long it is fresh (section 4.2.1): what POST answers must (RFC 9110 section 9.3.3).
+pub fn tells_lifetime(response: &HeaderMap) -> bool {
+    let control = Control::of_response(response);
+    let expires = !control.targeted && response.contains_key(EXPIRES);
+    control.s_maxage.or(control.max_age).is_some() || expires
+}
+
 /// Stale from the start is worth keeping only to validate it, or to send it stale.
 fn useful(candidate: Candidate<'_>) -> Result<(), NotStored> {
     let Candidate { response, control, lifetime, .. } = candidate;

@@ -144,3 +144,35 @@ async fn connection_fields_are_neither_stored_nor_passed_on() {
         assert!(["connection", "x-hop", "keep-alive"].iter().all(|name| answer.header(name).is_empty()));
     }
 }
+
+#[tokio::test]
+async fn what_a_post_answers_is_kept_for_get_only_where_it_says_that_it_is_that() {
+    let post = || request(Method::POST, "http://example.com/a?b", &[("content-length", "3")]);
+    let named = |location: &str, control: &str| {
+        Reply::new(200, "posted").with("content-location", location).with("cache-control", control)
+    };
+    for location in ["/a?b", "?b", "http://EXAMPLE.com/a?b"] {
+        let world = World::new();
+        let answer = world.ask(post(), named(location, "max-age=60")).await;
+        assert_eq!(answer.cache_status(), "lhr; fwd=method; fwd-status=200; stored; detail=method");
+        let got = world.get("http://example.com/a?b", Reply::never()).await;
+        assert_eq!((got.text(), got.header("content-length")), ("posted", "6"), "{location}");
+        world.ask(post(), named("/other", "max-age=60")).await;
+        assert_eq!(world.get("http://example.com/a?b", Reply::fresh("new")).await.text(), "new", "it was invalidated");
+    }
+    for reply in [
+        named("/a", "max-age=60"),
+        named("http://other.com/a?b", "max-age=60"),
+        named("/a?b", "public").with("last-modified", "Wed, 01 Jan 2020 00:00:00 GMT"),
+        named("/a?b", "no-store, max-age=60"),
+        named("/a?b", "max-age=60").with("set-cookie", "a=b"),
+        Reply::fresh("posted"),
+    ] {
+        let world = World::new();
+        world.ask(post(), reply).await;
+        assert_eq!(world.get("http://example.com/a?b", Reply::fresh("got")).await.text(), "got");
+    }
+    let world = World::new();
+    world.ask(request(Method::PUT, "http://example.com/a?b", &[]), named("/a?b", "max-age=60")).await;
+    assert_eq!(world.get("http://example.com/a?b", Reply::fresh("got")).await.text(), "got");
+}
