@@ -443,7 +443,9 @@ async fn places_that_are_none_invalidate_nothing_but_the_page_itself() {
                 format!("POST {page} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             assert_eq!(exchange(site.pop.address, post).await.status, 200, "{host}: {place}");
             assert_eq!(site.get(host, &page, "").await.text(), "body");
-            assert_eq!(site.asked(&page), 3, "{host}: {place}");
+            // An empty reference names the page: then the answer to POST is what it stands for now.
+            let asked = if place.is_empty() { 2 } else { 3 };
+            assert_eq!(site.asked(&page), asked, "{host}: {place}");
         }
     }
     site.lives().await;
