@@ -10,6 +10,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+mod front;
+
+pub use front::{FrontCache, KeyPart, RouteCache};
+
 /// The bundle format this code reads and writes.
 pub const FORMAT: u32 = 1;
 
@@ -196,6 +200,12 @@ pub struct FunctionConfig {
     /// Functions of one tenant share a cell; without one, a function shares its cell with nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<FunctionName>,
+    /// The cache in front of this function; `None` for no cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<FrontCache>,
+    /// Routes with another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub route_caches: Vec<RouteCache>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -38,6 +38,11 @@ type OriginCall = Box<dyn FnOnce(Parts) -> BoxFuture<'static, Result<Response<Or
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CarriesBody;
 
+/// A mark in the extensions of a response that is not to be stored, whatever its fields say: it stands in for the one that was
+/// asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoStore;
+
 /// How many leaders a request follows in vain before it takes the failure for its own, or asks alone. A second one tells a
 /// broken connection from a broken origin; more would let clients queue up behind an origin that is down.
 const MAX_LEADERS: u32 = 2;

@@ -59,7 +59,7 @@ pub use cache::Cache;
 pub use clock::{Clock, SystemClock};
 pub use config::Config;
 pub use failure::{FailureKind, OriginFailure};
-pub use fetch::{CarriesBody, fetch};
+pub use fetch::{CarriesBody, NoStore, fetch};
 pub use key::Key;
 pub use outcome::{Bypass, Outcome};
 pub use purge::{Mode, Purge, Scope};

@@ -8,6 +8,7 @@ mod bindings;
 mod document;
 mod fields;
 pub(crate) mod folder;
+mod front;
 mod limits;
 mod schema;
 mod source_error;

@@ -168,6 +168,11 @@ impl Cohorts {
         })
     }
 
+    /// The cohort of a client that has the cookie.
+    pub(crate) fn known<'a>(&'a self, cookies: &str) -> Option<&'a str> {
+        middleware::cohort::cookie([cookies], &self.cookie).map(|identity| self.experiment.assign(identity))
+    }
+
     /// By a key of the function's own, for instance a user's id.
     pub(crate) fn by_key(&self, key: &str) -> Value {
         json!({ "cohort": self.experiment.assign(key), "isNew": false, "setCookie": null })

@@ -9,7 +9,7 @@ use isolate::limits::Limit;
 use crate::strikes::{STRIKES, WINDOW};
 
 /// Why a request got no answer of a function or the origin. The cases of the design's table of faults.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Fault {
     #[error("the request has no host: send a Host header")]
     NoHost,

@@ -10,6 +10,7 @@ use isolate::{Code, Fault, Found, Platform, Program, Source};
 use origin::bundle::{Bundle, Digest, FunctionConfig, FunctionName, Isolation, OnFailure};
 
 use crate::bindings::{Binding, Limiters};
+use crate::front::Fronts;
 use crate::heavy::Heavy;
 use crate::metrics::Series;
 use crate::shelf::Shelf;
@@ -37,6 +38,8 @@ pub(crate) struct Function {
     pub(crate) heavy: Heavy,
     pub(crate) bindings: HashMap<String, Binding>,
     pub(crate) on_failure: OnFailure,
+    /// The caches in front of it.
+    pub(crate) fronts: Fronts,
     /// Names the assets it was deployed with: what the cache holds of the origin for it is theirs. A deploy that leaves
     /// them alone leaves the cache alone.
     pub(crate) assets: String,
@@ -77,6 +80,11 @@ impl Function {
     /// What is wrong with the configuration.
     pub(crate) fn new(bundle: Bundle, version: &Digest, state: &State) -> Result<(Self, Arc<Program>), String> {
         let bindings = Binding::all(&bundle.name, &bundle.config, &state.limiters)?;
+        // Without a handler there is nothing to be in front of: the cache behind is all there is.
+        let fronts = match bundle.main {
+            Some(_) => Fronts::new(&bundle.config, &version.to_string())?,
+            None => Fronts::default(),
+        };
         let name = bundle.name.clone();
         let assets = serde_json::to_vec(&bundle.assets).map_err(|e| e.to_string())?;
         let label = format!("{name}@{}", version.short());
@@ -102,6 +110,7 @@ impl Function {
             heavy: Heavy::default(),
             bindings,
             on_failure,
+            fronts,
             assets: format!("{name}/{}", Digest::of(&assets).short()),
             name,
             program: Mutex::new(Memory::Shared(Arc::downgrade(&program))),

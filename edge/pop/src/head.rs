@@ -40,6 +40,14 @@ const END_TO_END: [HeaderName; 13] = [
     header::VARY,
 ];
 
+/// Removes what origins tell the caches before clients: the tags that purges name, and `Surrogate-Control`, which its
+/// specification has the last surrogate take away. RFC 9213 lets `CDN-Cache-Control` through.
+pub(crate) fn remove_for_caches(headers: &mut HeaderMap) {
+    for name in ["cache-tag", "surrogate-key", "surrogate-control"] {
+        headers.remove(name);
+    }
+}
+
 /// Removes the fields of one connection: the known ones, and those that `Connection` names.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     // Most heads have none, and looking through the few names is cheaper than asking for each.

@@ -13,6 +13,7 @@ mod counted;
 mod engine;
 mod fault;
 mod follow;
+mod front;
 mod function;
 mod head;
 mod head_timer;

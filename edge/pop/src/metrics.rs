@@ -52,6 +52,8 @@ pub(crate) struct PerWorker {
     start_phases: Tally<&'static str, Totals>,
     /// Requests to the cache, by what it did with them.
     pub(crate) cached: Tally<&'static str>,
+    /// Requests to the cache in front of functions, likewise.
+    pub(crate) fronted: Tally<&'static str>,
     /// Requests to an origin that gave no response, by the code of the fault.
     pub(crate) unanswered: Tally<&'static str>,
 }
@@ -235,11 +237,14 @@ pub(crate) const TABLE: &[Row] = &[
     Row {
         name: "skerry_cache_requests_total",
         kind: Kind::Counter,
-        labels: &["outcome"],
-        help: "Requests of functions and of routes without one to the cache, by what it did with them.",
+        labels: &["position", "outcome"],
+        help: "Requests to the cache: in front of functions, and behind them (or where there is none), by what it did with them.",
         read: |state, samples| {
-            let outcomes = state.metrics.tally(|worker| &worker.cached);
-            outcomes.iter().for_each(|(outcome, count)| samples.put(&[outcome], *count));
+            let (front, behind) =
+                (state.metrics.tally(|worker| &worker.fronted), state.metrics.tally(|worker| &worker.cached));
+            for (position, outcomes) in [("front", front), ("behind", behind)] {
+                outcomes.iter().for_each(|(outcome, count)| samples.put(&[position, outcome], *count));
+            }
         },
     },
     Row {

@@ -120,6 +120,8 @@ pub(crate) struct Record {
     pub(crate) routed: Option<Duration>,
     pub(crate) function: Option<Arc<Function>>,
     pub(crate) timing: Option<Timing>,
+    /// What the cache in front did with it, where there is one.
+    pub(crate) front: Option<cache::Outcome>,
     pub(crate) notes: Rc<Notes>,
 }
 
@@ -149,6 +151,7 @@ impl Record {
             routed: None,
             function: None,
             timing: None,
+            front: None,
             notes: Rc::default(),
         }
     }
@@ -195,6 +198,11 @@ impl Record {
             phase("origin", Duration::from_nanos(waited.load(Ordering::Relaxed)), "");
         }
         phase("total", took, "");
+        if let Some(front) = self.front {
+            text.push_str("front;desc=");
+            text.push_str(front.as_str());
+            text.push_str(", ");
+        }
         match self.notes.cached.get() {
             Some(cached) => {
                 text.push_str("cache;desc=");
@@ -203,33 +211,6 @@ impl Record {
             None => text.truncate(text.len() - ", ".len()),
         }
         text
-    }
-
-    /// Counts the start of an isolate, and tells who watches (`RUST_LOG=start=debug`).
-    pub(crate) fn tell_start(&self, worker: &Worker) {
-        let Some((timing, start)) = self.timing.and_then(|timing| Some((timing, timing.start?))) else { return };
-        if start.waited {
-            return worker.counts().waited(start.total);
-        }
-        let pool = if start.pooled { "ready" } else { "empty" };
-        let phases = [
-            ("total", start.total),
-            ("fetch", start.load),
-            ("isolate", start.isolate),
-            ("compile", start.compile),
-            ("evaluate", start.evaluate),
-            ("first_dispatch", timing.function),
-        ];
-        worker.counts().started(pool, start.code_cache.as_str(), phases);
-        if let (CacheUse::Rejected, Some(function)) = (start.code_cache, &self.function) {
-            function.refresh_code_cache();
-        }
-        worker.count_isolates();
-        let function = self.function.as_ref().map_or("-", |function| &function.label);
-        let (pop, request_id, code_cache) = (&worker.state.name, id(&self.request_id), start.code_cache.as_str());
-        let [total, fetch, isolate, compile, evaluate, first_dispatch] =
-            phases.map(|(_, took)| took.as_secs_f64() * 1e3);
-        tracing::debug!(target: "start", %pop, %function, %request_id, pool, code_cache, total, fetch, isolate, compile, evaluate, first_dispatch);
     }
 
     /// One line in the access log.
@@ -250,6 +231,32 @@ impl Record {
             }
         }
     }
+}
+
+/// Counts the start of an isolate, and tells who watches (`RUST_LOG=start=debug`).
+pub(crate) fn tell_start(worker: &Worker, function: &Function, request_id: &HeaderValue, timing: &Timing) {
+    let Some(start) = timing.start else { return };
+    if start.waited {
+        return worker.counts().waited(start.total);
+    }
+    let pool = if start.pooled { "ready" } else { "empty" };
+    let phases = [
+        ("total", start.total),
+        ("fetch", start.load),
+        ("isolate", start.isolate),
+        ("compile", start.compile),
+        ("evaluate", start.evaluate),
+        ("first_dispatch", timing.function),
+    ];
+    worker.counts().started(pool, start.code_cache.as_str(), phases);
+    if start.code_cache == CacheUse::Rejected {
+        function.refresh_code_cache();
+    }
+    worker.count_isolates();
+    let function = &function.label;
+    let (pop, request_id, code_cache) = (&worker.state.name, id(request_id), start.code_cache.as_str());
+    let [total, fetch, isolate, compile, evaluate, first_dispatch] = phases.map(|(_, took)| took.as_secs_f64() * 1e3);
+    tracing::debug!(target: "start", %pop, %function, %request_id, pool, code_cache, total, fetch, isolate, compile, evaluate, first_dispatch);
 }
 
 /// Appends a duration in milliseconds with three places: what `format!` does too, in more time than the rest of a head.

@@ -15,15 +15,16 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use isolate::limits::Limit;
-use isolate::{Body, BoxError, Capabilities as _};
-use origin::bundle::OnFailure;
+use isolate::{Body, BoxError, Capabilities as _, Timing};
+use origin::bundle::{OnFailure, RoutePattern};
 
 use crate::capabilities::{self, Visit};
 use crate::connection::Connection;
 use crate::fault::Fault;
+use crate::front;
 use crate::function::Function;
 use crate::head;
-use crate::outcome::{ClientBody, Record, Unanswered};
+use crate::outcome::{ClientBody, Record, Unanswered, tell_start};
 use crate::routes::{Found, Live};
 use crate::state::State;
 use crate::trace::Trace;
@@ -49,7 +50,7 @@ pub(crate) async fn serve(
         // The worker was given up while it was in a function, and its client has had an answer. The thread ends soon.
         std::future::pending::<()>().await;
     }
-    finish(worker, record, answered)
+    finish(worker, record, trusted, answered)
 }
 
 async fn answer(
@@ -64,7 +65,7 @@ async fn answer(
         return health(worker);
     }
     let authority = check(worker, &mut head)?;
-    let function = route(worker, head::host(&authority), head.uri.path())?;
+    let (function, pattern) = route(worker, head::host(&authority), head.uri.path())?;
     record.function = Some(Arc::clone(&function));
     record.routed = Some(record.began.elapsed());
 
@@ -85,8 +86,12 @@ async fn answer(
         notes: Rc::clone(&record.notes),
         http: version(head.version),
     });
-    let answered = if function.has_handler {
-        run(worker, capabilities, head, body, record).await
+    let answered = if let Some(front) = function.fronts.of(&pattern) {
+        Box::pin(front::serve(worker, front, capabilities, head, body, record)).await
+    } else if function.has_handler {
+        let Ran { result, timing } = run(worker, &capabilities, head, body).await;
+        record.timing = timing;
+        result
     } else {
         // Boxed, here and below: the way through the cache is long, and every request would carry the room for it.
         Box::pin(from_origin(&capabilities, head, body)).await
@@ -130,20 +135,26 @@ pub(crate) fn ready(state: &State) -> Result<(), Fault> {
     if state.routes.load().generation == 0 { Err(Fault::NotReady) } else { Ok(()) }
 }
 
-fn route(worker: &Worker, host: &str, path: &str) -> Result<Arc<Function>, Fault> {
+/// The function for a path, and the route that leads to it.
+fn route(worker: &Worker, host: &str, path: &str) -> Result<(Arc<Function>, Arc<RoutePattern>), Fault> {
     let routes = worker.state.routes.load();
-    match routes.find(host, path) {
-        Found::Function(Live::Ready(function)) => Ok(Arc::clone(function)),
-        Found::Function(Live::Shelved(shelved)) => {
+    let (live, pattern) = match routes.find(host, path) {
+        Found::Function(live, pattern) => (live, pattern),
+        Found::UnknownHost | Found::UnknownPath if routes.generation == 0 => return Err(Fault::NotReady),
+        Found::UnknownHost => return Err(Fault::UnknownHost(host.to_owned())),
+        Found::UnknownPath => return Err(Fault::UnknownRoute(path.to_owned())),
+    };
+    let function = match live {
+        Live::Ready(function) => Ok(function),
+        Live::Shelved(shelved) => {
             let read = |version: &_| Function::read(version, &worker.state);
             let damaged = || worker.state.shelf.mend.notify_one();
-            shelved.function(read, damaged).cloned().map_err(|why| Fault::Bundle(why.to_string()))
+            shelved.function(read, damaged)
         }
-        Found::Function(Live::Damaged(why)) => Err(Fault::Bundle(why.to_string())),
-        Found::UnknownHost | Found::UnknownPath if routes.generation == 0 => Err(Fault::NotReady),
-        Found::UnknownHost => Err(Fault::UnknownHost(host.to_owned())),
-        Found::UnknownPath => Err(Fault::UnknownRoute(path.to_owned())),
-    }
+        Live::Damaged(why) => Err(why),
+    };
+    let function = function.map_err(|why| Fault::Bundle(why.to_string()))?;
+    Ok((Arc::clone(function), Arc::clone(pattern)))
 }
 
 /// Who asks, and how: from the socket, and from the proxy before it when that is one to believe.
@@ -168,27 +179,41 @@ impl Client {
     }
 }
 
-async fn run(
+/// What came of running a function.
+pub(crate) struct Ran {
+    pub(crate) result: Result<Response<ClientBody>, Fault>,
+    /// Where the time went, if it ran at all.
+    pub(crate) timing: Option<Timing>,
+}
+
+/// Runs the function, or does what the project file has in the case that it fails.
+pub(crate) async fn run(worker: &Worker, capabilities: &Rc<capabilities::Request>, head: Parts, body: Body) -> Ran {
+    let mut timing = None;
+    let result = attempt(worker, capabilities, head, body, &mut timing).await;
+    Ran { result, timing }
+}
+
+async fn attempt(
     worker: &Worker,
-    capabilities: Rc<capabilities::Request>,
+    capabilities: &Rc<capabilities::Request>,
     head: Parts,
     body: Body,
-    record: &mut Record,
+    timing: &mut Option<Timing>,
 ) -> Result<Response<ClientBody>, Fault> {
     let function = &capabilities.function;
     // Only a request without a body can be sent once more, to the origin, when the function fails.
     let repeatable = body.is_end_stream();
     if function.quarantined.load(Ordering::Relaxed) {
         return match function.on_failure {
-            OnFailure::Origin if repeatable => from_origin(&capabilities, head, body).await,
+            OnFailure::Origin if repeatable => instead(capabilities, head).await,
             _ => Err(Fault::Quarantined(function.label.clone())),
         };
     }
     let request = Request::from_parts(head, body);
-    let invoked = worker.invoke(&capabilities, request).await?;
-    record.timing = invoked.timing;
-    if invoked.timing.is_some_and(|timing| timing.start.is_some()) {
-        record.tell_start(worker);
+    let invoked = worker.invoke(capabilities, request).await?;
+    *timing = invoked.timing;
+    if let Some(timing) = &invoked.timing {
+        tell_start(worker, function, &capabilities.visit.request_id, timing);
     }
     let Unanswered { fault, pass_through, head } = match invoked.result {
         Ok(response) => return Ok(response),
@@ -197,14 +222,21 @@ async fn run(
     if let Fault::Function(fault) = &fault {
         worker.share(Some(function)).failed(fault);
     }
-    let (label, request_id) = (&function.label, id(&record.request_id));
+    let (label, request_id) = (&function.label, capabilities.visit.request_id());
     tracing::error!(target: "function", pop = %worker.state.name, function = %label, %request_id, code = fault.code(), "{fault}");
     match head {
         Some(head) if repeatable && (pass_through || function.on_failure == OnFailure::Origin) => {
-            Box::pin(from_origin(&capabilities, head, empty())).await
+            Box::pin(instead(capabilities, head)).await
         }
         _ => Err(fault),
     }
+}
+
+/// The origin's answer in the place of the function's: for this client, and not to be taken for the function's later.
+async fn instead(capabilities: &capabilities::Request, head: Parts) -> Result<Response<ClientBody>, Fault> {
+    let mut response = from_origin(capabilities, head, empty()).await?;
+    response.extensions_mut().insert(cache::NoStore);
+    Ok(response)
 }
 
 async fn from_origin(
@@ -222,12 +254,20 @@ async fn from_origin(
 }
 
 /// Makes a response of whatever happened, and notes it.
-fn finish(worker: &Worker, record: Record, answered: Result<Response<ClientBody>, Fault>) -> Response<ClientBody> {
+fn finish(
+    worker: &Worker,
+    record: Record,
+    trusted: bool,
+    answered: Result<Response<ClientBody>, Fault>,
+) -> Response<ClientBody> {
     let (mut response, fault) = match answered {
         Ok(response) => (response, None),
         Err(fault) => (fault.response(Some(id(&record.request_id))).map(ClientBody::own), Some(fault)),
     };
     head::remove_hop_by_hop(response.headers_mut());
+    if !trusted {
+        head::remove_for_caches(response.headers_mut());
+    }
     // The length is the body's to say: a field that a function wrote could disagree with it. A HEAD response is the
     // exception, since its body is not there to be counted.
     let bodyless =

@@ -15,7 +15,7 @@ pub(crate) struct Routes {
     /// What is live under each name, for the next change to build on.
     pub(crate) live: HashMap<FunctionName, (Digest, Live)>,
     /// Most specific first, each with the function's name.
-    table: Vec<(RoutePattern, FunctionName, Live)>,
+    table: Vec<(Arc<RoutePattern>, FunctionName, Live)>,
     /// Places in the table by the first segment of the path, for patterns that have a whole one.
     by_segment: HashMap<String, Vec<usize>>,
     /// The places of the other patterns.
@@ -93,7 +93,8 @@ impl Live {
 
 /// What a lookup found.
 pub(crate) enum Found<'a> {
-    Function(&'a Live),
+    /// And the route that leads to it.
+    Function(&'a Live, &'a Arc<RoutePattern>),
     UnknownHost,
     UnknownPath,
 }
@@ -102,7 +103,7 @@ impl Routes {
     pub(crate) fn new(generation: u64, functions: Vec<(FunctionName, Digest, Vec<RoutePattern>, Live)>) -> Self {
         let mut routes = Self { generation, ..Self::default() };
         for (name, version, patterns, live) in functions {
-            routes.table.extend(patterns.into_iter().map(|pattern| (pattern, name.clone(), live.clone())));
+            routes.table.extend(patterns.into_iter().map(|pattern| (Arc::new(pattern), name.clone(), live.clone())));
             routes.versions.insert(version.to_string());
             if let Live::Ready(function) = &live {
                 routes.has_cells |= function.isolation == Isolation::Process;
@@ -135,7 +136,10 @@ impl Routes {
         // Both lists are in the table's order: the first that matches in each is its most specific.
         let found = narrow.iter().find(matches).into_iter().chain(self.others.iter().find(matches)).min();
         match found {
-            Some(place) => Found::Function(&self.table[*place].2),
+            Some(place) => {
+                let (pattern, _, live) = &self.table[*place];
+                Found::Function(live, pattern)
+            }
             None if self.table.iter().any(|(pattern, ..)| pattern.matches_host(host)) => Found::UnknownPath,
             None => Found::UnknownHost,
         }
@@ -143,7 +147,11 @@ impl Routes {
 
     /// The patterns of a live function.
     pub(crate) fn patterns(&self, name: &FunctionName) -> Vec<RoutePattern> {
-        self.table.iter().filter(|(_, owner, _)| owner == name).map(|(pattern, ..)| pattern.clone()).collect()
+        self.table
+            .iter()
+            .filter(|(_, owner, _)| owner == name)
+            .map(|(pattern, ..)| RoutePattern::clone(pattern))
+            .collect()
     }
 
     /// Whether a function is started before anybody asks.
@@ -169,8 +177,8 @@ mod tests {
 
     fn found(routes: &Routes, host: &str, path: &str) -> String {
         match routes.find(host, path) {
-            Found::Function(Live::Damaged(name)) => name.to_string(),
-            Found::Function(_) => "ready".to_owned(),
+            Found::Function(Live::Damaged(name), _) => name.to_string(),
+            Found::Function(..) => "ready".to_owned(),
             Found::UnknownHost => "no host".to_owned(),
             Found::UnknownPath => "no path".to_owned(),
         }

@@ -6,6 +6,7 @@ mod cohort;
 mod crash;
 mod deploy;
 mod fleet;
+mod front_cache;
 mod geo;
 mod hello;
 mod hostile_answers;

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, response};
 use http_body_util::BodyExt;
 
+use super::NoStore;
 use super::{OriginCall, Question, bypass, part, reply, stale_on_error};
 use crate::body::{Body, BoxError, OriginBody};
 use crate::cache::Shared;
@@ -200,6 +201,9 @@ fn admit(
     response: &Response<OriginBody>,
     exchange: Exchange,
 ) -> Result<Head, NotStored> {
+    if response.extensions().get::<NoStore>().is_some() {
+        return Err(NotStored::StandIn);
+    }
     let arrived = (response.status(), response.headers());
     let head = Head::admit(
         &question.key,

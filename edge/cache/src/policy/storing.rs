@@ -40,6 +40,8 @@ pub enum NotStored {
     TooLarge,
     /// The header fields contradict each other about how long the body is.
     Framing,
+    /// Whoever answered says that it only stands in for another ([`NoStore`](crate::NoStore)).
+    StandIn,
     /// The resource was invalidated while the response arrived (section 4.4).
     Invalidated,
 }
@@ -61,13 +63,14 @@ impl NotStored {
             Self::Useless => "stale-without-validator",
             Self::TooLarge => "too-large",
             Self::Framing => "framing",
+            Self::StandIn => "stand-in",
             Self::Invalidated => "invalidated",
         }
     }
 
     /// Whether the reason lies in this one request, so that it says nothing about the next one for the same key.
     pub fn is_of_request(self) -> bool {
-        matches!(self, Self::Method | Self::Demanded | Self::Authorization)
+        matches!(self, Self::Method | Self::Demanded | Self::Authorization | Self::StandIn)
     }
 }
 

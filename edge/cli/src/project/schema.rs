@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use origin::bundle::{FunctionConfig, FunctionName, Isolation, OnFailure, RoutePattern};
+use origin::bundle::{
+    CohortBinding, FrontCache, FunctionConfig, FunctionName, Isolation, OnFailure, RouteCache, RoutePattern,
+};
 use origin::store::MAX_ATTRIBUTE_BYTES;
 
 use super::bindings::{self, Names};
 use super::document::{self, Node};
 use super::fields::{Field, Fields, Findings};
 use super::folder::{self, Folder};
+use super::front;
 use super::{AssetFolder, DEFAULT_ASSET_CACHE_CONTROL, Project, ProjectErrors, SourceErrors, limits, tokens};
 
 /// Keys that wrangler knows and Skerry does not have: a project that needs one of them would not do what it says.
@@ -22,7 +25,6 @@ const UNSUPPORTED: &[&str] = &[
     "base_dir",
     "browser",
     "build",
-    "cache",
     "cloudchamber",
     "compliance_region",
     "configPath",
@@ -238,16 +240,20 @@ fn config(findings: &mut Findings<'_>, fields: &mut Fields<'_>, folder: &Folder)
     if let Some(field) = fields.get("compatibility_flags") {
         compatibility_flags(findings, &field);
     }
+    let cohorts = bindings::each(findings, &mut names, fields.get("cohorts"), bindings::cohorts);
+    let (routes, route_caches) = routes(findings, fields, &cohorts);
     FunctionConfig {
         compatibility_date: date.unwrap_or_default(),
         vars: fields.get("vars").map(|field| vars(findings, &mut names, &field)).unwrap_or_default(),
-        routes: routes(findings, fields),
+        routes,
+        route_caches,
+        cache: fields.get("cache").and_then(|field| cache(findings, &field, &cohorts)).flatten(),
         limits: fields.get("limits").map(|field| limits::limits(findings, &field)).unwrap_or_default(),
         ratelimits: bindings::each(findings, &mut names, fields.get("ratelimits"), bindings::ratelimit),
         jwt: bindings::each(findings, &mut names, fields.get("jwt"), |findings, names, field| {
             tokens::verifier(findings, names, folder, field)
         }),
-        cohorts: bindings::each(findings, &mut names, fields.get("cohorts"), bindings::cohorts),
+        cohorts,
         on_failure: fields.get("on_failure").map(|field| on_failure(findings, &field)).unwrap_or_default(),
         min_ready: fields.get("min_ready").and_then(|field| min_ready(findings, &field)).unwrap_or_default(),
         isolation: fields.get("isolation").and_then(|field| isolation(findings, &field)).unwrap_or_default(),
@@ -306,38 +312,57 @@ fn vars(findings: &mut Findings<'_>, names: &mut Names, field: &Field<'_>) -> BT
     vars
 }
 
-fn routes(findings: &mut Findings<'_>, fields: &mut Fields<'_>) -> Vec<RoutePattern> {
+fn cache(findings: &mut Findings<'_>, field: &Field<'_>, cohorts: &[CohortBinding]) -> Option<Option<FrontCache>> {
+    let cache = front::cache(findings, field)?;
+    if let Some(cache) = &cache {
+        front::check_cohorts(findings, field, cache, cohorts);
+    }
+    Some(cache)
+}
+
+/// The routes, and those with a cache in front that is not the function's.
+fn routes(
+    findings: &mut Findings<'_>,
+    fields: &mut Fields<'_>,
+    cohorts: &[CohortBinding],
+) -> (Vec<RoutePattern>, Vec<RouteCache>) {
     let (one, many) = (fields.get("route"), fields.get("routes"));
     if let (Some(one), Some(_)) = (&one, &many) {
         let message = "\"route\" and \"routes\" exclude each other";
         findings.error(&one.path, one.key_span.clone(), message, "move it into \"routes\"");
     }
-    let mut patterns: Vec<Field<'_>> = one.into_iter().collect();
+    let mut patterns: Vec<(Field<'_>, _)> = one.map(|field| (field, None)).into_iter().collect();
     for item in many.map(|field| findings.array(&field)).unwrap_or_default() {
-        patterns.extend(route_pattern(findings, item));
+        patterns.extend(route_pattern(findings, item, cohorts));
     }
-    let mut routes = Vec::with_capacity(patterns.len());
+    let (mut routes, mut caches) = (Vec::with_capacity(patterns.len()), Vec::new());
     let mut seen: HashMap<RoutePattern, String> = HashMap::new();
-    for field in &patterns {
+    for (field, cache) in &patterns {
         let Some(route) = route(findings, field) else { continue };
         if let Some(first) = seen.insert(route.clone(), field.path.clone()) {
             findings.wrong(field, format!("this is the same route as {first}"), "keep one of them");
             continue;
         }
+        caches.extend(cache.clone().map(|cache| RouteCache { pattern: route.clone(), cache }));
         routes.push(route);
     }
-    routes
+    (routes, caches)
 }
 
-/// An item of `routes`: a text, or an object with the text under `pattern`.
-fn route_pattern<'v>(findings: &mut Findings<'_>, item: Field<'v>) -> Option<Field<'v>> {
+/// An item of `routes`: a text, or an object with the text under `pattern` and what is special about it.
+fn route_pattern<'v>(
+    findings: &mut Findings<'_>,
+    item: Field<'v>,
+    cohorts: &[CohortBinding],
+) -> Option<(Field<'v>, Option<Option<FrontCache>>)> {
     if !matches!(item.value.node, Node::Table(_)) {
-        return Some(item);
+        return Some((item, None));
     }
     let mut fields = findings.table(&item)?;
     let pattern = fields.required(findings, "pattern", "for instance \"example.com/api/*\"");
+    let cache = fields.get("cache").and_then(|field| cache(findings, &field, cohorts));
     fields.finish(findings, &["zone_name", "zone_id", "custom_domain"]);
-    pattern
+    Some((pattern?, cache))
 }
 
 fn route(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<RoutePattern> {
