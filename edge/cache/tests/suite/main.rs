@@ -4,6 +4,7 @@ mod bodies;
 mod collapsing;
 mod conditions;
 mod freshness;
+mod heads;
 mod model;
 mod parts;
 mod purges;
