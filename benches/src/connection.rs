@@ -82,14 +82,20 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; BUFFER_BYTES].into(), start: 0, end: 0 })
     }
 
-    /// Reads a request, and its body no faster than `take` takes it: its path. `None` when the client has gone instead.
-    pub(crate) async fn request(&mut self, take: impl AsyncFnMut(&[u8])) -> Result<Option<String>> {
+    /// Reads a request, and its body no faster than `take` takes it: its path. `None` when the client has gone instead. `see`
+    /// is shown the fields of its head.
+    pub(crate) async fn request(
+        &mut self,
+        see: impl FnOnce(&[Header<'_>]),
+        take: impl AsyncFnMut(&[u8]),
+    ) -> Result<Option<String>> {
         loop {
             let mut fields = [EMPTY_HEADER; MAX_FIELDS];
             let mut request = Request::new(&mut fields);
             if let Status::Complete(length) = request.parse(&self.buffer[self.start..self.end]).map_err(broken)? {
                 let path = request.path.unwrap_or_default().to_owned();
                 let framing = framing(request.headers)?.unwrap_or(Framing::Length(0));
+                see(request.headers);
                 self.start += length;
                 self.body(framing, take).await?;
                 return Ok(Some(path));

@@ -109,6 +109,19 @@ pub(crate) async fn touch<P: AsRef<str>>(
     paths: impl IntoIterator<Item = P>,
     pace: Pace,
 ) -> Result<Touched, Failure> {
+    watch(server, paths, pace, |_, _| ()).await
+}
+
+/// As [`touch`], and shows `see` the path and the fields of each answer.
+///
+/// # Errors
+/// As [`repeat`].
+pub(crate) async fn watch<P: AsRef<str>>(
+    server: &Server,
+    paths: impl IntoIterator<Item = P>,
+    pace: Pace,
+    see: impl FnMut(&str, &[httparse::Header<'_>]) + 'static,
+) -> Result<Touched, Failure> {
     let paths: Vec<_> = paths.into_iter().collect();
     let times = schedule(paths.len(), pace);
     let whole = times.last().copied().flatten().unwrap_or_default();
@@ -122,10 +135,11 @@ pub(crate) async fn touch<P: AsRef<str>>(
     let requests: Vec<_> = paths.into_iter().map(request).zip(times).collect();
     let queue = Rc::new(RefCell::new(requests.into_iter()));
     let touched = Rc::new(RefCell::new(Touched::default()));
+    let see = Rc::new(RefCell::new(see));
     let opened = open(server.address, connections).await?;
     let began = Instant::now();
     let tasks = opened.into_iter().map(|mut connection| {
-        let (queue, touched) = (Rc::clone(&queue), Rc::clone(&touched));
+        let (queue, touched, see) = (Rc::clone(&queue), Rc::clone(&touched), Rc::clone(&see));
         async move {
             loop {
                 let Some(((request, path), due)) = queue.borrow_mut().next() else { return Ok(()) };
@@ -137,7 +151,10 @@ pub(crate) async fn touch<P: AsRef<str>>(
                     until(due).await;
                 }
                 let (sent, mut timing) = (Instant::now(), String::new());
-                let took = connection.exchange(&request, |fields| timing = field(fields, "server-timing").to_owned());
+                let took = connection.exchange(&request, |fields| {
+                    timing = field(fields, "server-timing").to_owned();
+                    see.borrow_mut()(&path, fields);
+                });
                 let named = |error: Error| Error::new(error.kind(), format!("{path}: {error}"));
                 let Took { first_byte, .. } = took.await.map_err(named)?;
                 let mut touched = touched.borrow_mut();

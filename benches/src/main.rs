@@ -10,6 +10,7 @@ mod flow;
 mod latencies;
 mod load;
 mod machine;
+mod objects;
 mod peers;
 mod process;
 mod program;
@@ -61,6 +62,12 @@ struct Options {
     /// Boots of churn
     #[arg(long, default_value = "100000", value_parser = clap::value_parser!(u32).range(2000..=10_000_000))]
     boots: u32,
+    /// Objects of resident
+    #[arg(long, default_value = "1000000", value_parser = clap::value_parser!(u64).range(1000..=10_000_000))]
+    objects: u64,
+    /// Requests of zipf, 2,000 a second
+    #[arg(long, default_value = "120000", value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
+    requests: u32,
     /// Time until functions count as idle in density, in seconds
     #[arg(long, default_value = "10", value_parser = seconds)]
     settle: f64,

@@ -14,12 +14,15 @@ mod cold_start;
 mod density;
 mod first_request;
 mod hello;
+mod hits;
 mod jwt;
 mod noisy_neighbour;
 mod passthrough;
 mod phases;
 mod process_isolation;
+mod resident;
 mod streaming;
+mod zipf;
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,6 +36,12 @@ pub(crate) enum Question {
     Jwt,
     /// How fast a cached object of 10 KiB is served
     CachedObject,
+    /// How fast cached objects of 1 KiB to 100 MiB are served, by one worker and by two
+    Hits,
+    /// How much memory a million small objects take besides their bytes
+    Resident,
+    /// How often the origin is asked when few objects are popular and some change
+    Zipf,
     /// How long the first visitor of a function waits
     ColdStart,
     /// The same for a function that is a MiB of npm packages
@@ -67,6 +76,9 @@ impl Question {
             Self::Passthrough => passthrough::ask(bench).await,
             Self::Jwt => jwt::ask(bench).await,
             Self::CachedObject => cached_object::ask(bench).await,
+            Self::Hits => hits::ask(bench).await,
+            Self::Resident => resident::ask(bench).await,
+            Self::Zipf => zipf::ask(bench).await,
             Self::ColdStart => cold_start::ask(bench).await,
             Self::BigBundle => big_bundle::ask(bench).await,
             Self::FirstRequest => first_request::ask(bench).await,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::connection::get_with;
+use crate::connection::{Connection, get_with};
 use crate::figure::Figure;
 use crate::load::{self, Sample};
 use crate::report::{Column, Report};
@@ -50,6 +50,21 @@ impl Contender {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.server.address
+    }
+
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks once and takes the answer, which must be a 200, to its end.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) async fn once(&self) -> Result<(), Failure> {
+        let mut connection = Connection::open(self.server.address).await?;
+        connection.exchange(&self.request, |_| ()).await.map_err(|error| format!("{}: {error}", self.name))?;
+        Ok(())
     }
 
     /// Asks once, and sees to it that the answer is a 200 with this body.

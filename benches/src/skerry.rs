@@ -249,6 +249,17 @@ pub(crate) fn object(name: &str, asset: Asset, source: Option<String>) -> Bundle
     Bundle { assets, ..source.map_or(without, |source| function(name, source)) }
 }
 
+/// Everything on every host: straight to the cache, or passed through a function when there is its source. `asset` is there
+/// because a project has something.
+///
+/// # Panics
+/// When the name is none.
+pub(crate) fn everything(name: &str, asset: Asset, source: Option<String>) -> Bundle {
+    let mut bundle = object(name, asset, source);
+    bundle.config.routes = vec!["*/*".parse().expect("the route is written here")];
+    bundle
+}
+
 fn bundle(name: &str, route: &str) -> Bundle {
     let routes = vec![route.parse().expect("the route is written here")];
     Bundle {

@@ -63,7 +63,9 @@ async fn accept(listener: std::net::TcpListener, flow: Arc<Flow>) {
 
 /// Answers one request. Whether there was one.
 async fn serve(connection: &mut Connection, flow: &Flow) -> std::io::Result<bool> {
-    let Some(path) = connection.request(async |bytes| flow.take(bytes.len()).await).await? else { return Ok(false) };
+    let Some(path) = connection.request(|_| (), async |bytes| flow.take(bytes.len()).await).await? else {
+        return Ok(false);
+    };
     let is_large = path.starts_with("/down");
     let length = if is_large { flow.length() } else { SMALL_BYTES as u64 };
     let head = format!(

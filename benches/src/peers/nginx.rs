@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
+use super::Caching;
 use crate::machine::{Machine, Place};
 use crate::program::{Peer, Program};
 use crate::server::{Server, free_address};
@@ -39,7 +40,8 @@ fn location() -> String {
     format!(r#"location / {{ default_type text/plain; return 200 "{body}\n"; }}"#)
 }
 
-/// A cache in front of `origin`.
+/// A cache in front of `origin`, set up as its manual advises: it asks whether what is stale is still right, once for all
+/// who want it, over connections that are kept.
 ///
 /// # Errors
 /// When it does not start, or does not get `path` from the origin.
@@ -49,10 +51,16 @@ pub(crate) async fn cache(
     folder: &Path,
     origin: SocketAddr,
     path: &str,
+    caching: Caching,
 ) -> Result<Server, Failure> {
-    let http = "proxy_cache_path cache levels=1:2 keys_zone=objects:10m max_size=256m inactive=1h;";
-    let location = format!("location / {{ proxy_pass http://{origin}; proxy_cache objects; }}");
-    start(machine, nginx, folder, Setting { http, location: &location, path, ..Setting::default() }).await
+    let Caching { workers, mib } = caching;
+    let http = format!(
+        "proxy_cache_path cache levels=1:2 keys_zone=objects:64m max_size={mib}m inactive=1h;
+         upstream origin {{ server {origin}; keepalive 64; keepalive_requests 1000000000; }}"
+    );
+    let location = r#"location / { proxy_pass http://origin; proxy_cache objects; proxy_cache_revalidate on;
+                      proxy_cache_lock on; proxy_http_version 1.1; proxy_set_header Connection ""; }"#;
+    start(machine, nginx, folder, Setting { workers, http: &http, location, path }).await
 }
 
 /// Passes everything on to `origin`, over connections that are kept, and sets a field of the answer to one of the request.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
+use super::Caching;
 use crate::Failure;
 use crate::machine::{Machine, Place};
 use crate::program::{Peer, Program};
@@ -13,7 +14,7 @@ use crate::server::{Server, free_address};
 pub(crate) const VARNISH: Peer =
     Peer { name: "varnishd", variable: "VARNISHD", packages: &[], version: "-V", install: "apt install varnish" };
 
-/// A cache in front of `origin`.
+/// A cache in front of `origin` that sends nothing that is stale, and keeps it to ask whether it is still right.
 ///
 /// # Errors
 /// When it does not start, or does not get `path` from the origin.
@@ -23,6 +24,7 @@ pub(crate) async fn cache(
     folder: &Path,
     origin: SocketAddr,
     path: &str,
+    caching: Caching,
 ) -> Result<Server, Failure> {
     let (folder, address) = (folder.join("varnish"), free_address()?);
     std::fs::create_dir_all(&folder)?;
@@ -31,6 +33,8 @@ pub(crate) async fn cache(
     std::fs::write(folder.join("cache.vcl"), vcl)?;
     let mut command = Command::new(&varnish.path);
     command.arg("-F").args(["-j", "none"]).arg("-n").arg(folder.join("work")).args(["-a", &address.to_string()]);
-    command.arg("-f").arg(folder.join("cache.vcl")).args(["-s", "malloc,256m"]);
-    Server::start(machine, Place::Pinned, command, address, Some(path), &folder.join("output.log")).await
+    command.arg("-f").arg(folder.join("cache.vcl")).args(["-s", &format!("malloc,{}m", caching.mib)]);
+    command.args(["-p", "default_grace=0", "-p", "default_keep=3600"]);
+    let place = if caching.workers > 1 { Place::Anywhere } else { Place::Pinned };
+    Server::start(machine, place, command, address, Some(path), &folder.join("output.log")).await
 }

@@ -1,7 +1,7 @@
 //! How fast a cached object of 10 KiB is served.
 
 use super::Question;
-use crate::peers::{nginx, varnish};
+use crate::peers::{Caching, nginx, varnish};
 use crate::report::Report;
 use crate::rounds::{self, Contender};
 use crate::skerry::{Origin, Pop, object};
@@ -31,11 +31,11 @@ pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
     ];
     let address = origin.address();
     if let Some(nginx) = report.peer(nginx::NGINX) {
-        let server = nginx::cache(machine, &nginx, folder, address, "/object").await?;
+        let server = nginx::cache(machine, &nginx, folder, address, "/object", Caching::default()).await?;
         contenders.push(Contender::new("nginx proxy_cache", server, "/object"));
     }
     if let Some(varnish) = report.peer(varnish::VARNISH) {
-        let server = varnish::cache(machine, &varnish, folder, address, "/object").await?;
+        let server = varnish::cache(machine, &varnish, folder, address, "/object", Caching::default()).await?;
         contenders.push(Contender::new("varnish", server, "/object"));
     }
     for contender in &contenders {
