@@ -62,6 +62,12 @@ impl<'a> Pop<'a> {
         self
     }
 
+    /// With so much memory for cached answers, and none kept on disk where a release would.
+    pub(crate) fn keeping(self, bench: &Bench, mib: u64) -> Self {
+        let pop = self.with(&["--cache", &format!("{mib}MiB")]);
+        if bench.skerry.takes("--cache-disk") { pop.with(&["--cache-disk", "0"]) } else { pop }
+    }
+
     /// In front of another server than the origin that deploys to it.
     pub(crate) fn in_front_of(self, server: SocketAddr) -> Self {
         Self { behind: Some(server), ..self }

@@ -51,7 +51,7 @@ pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
     ));
     let origin = Origin::start(bench, folder).await?;
     origin.deploy(&[everything("all", origin.asset(b"something".to_vec()).await?, None)]).await?;
-    let pop = Pop::named("pop").in_front_of(objects.address).with(&["--cache", &format!("{mib}MiB")]);
+    let pop = Pop::named("pop").in_front_of(objects.address).keeping(bench, mib);
     let mut rows = vec![("skerry", fill(&origin.pop(&pop).await?, &objects, count).await?)];
     if let Some(varnish) = &varnish {
         let caching = Caching { workers: 1, mib };

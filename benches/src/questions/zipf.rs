@@ -69,7 +69,7 @@ pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
     ));
     let origin = Origin::start(bench, folder).await?;
     origin.deploy(&[everything("all", origin.asset(b"something".to_vec()).await?, None)]).await?;
-    let pop = Pop::named("pop").in_front_of(objects.address).with(&["--cache", &format!("{MIB}MiB")]);
+    let pop = Pop::named("pop").in_front_of(objects.address).keeping(bench, MIB);
     let caching = Caching { workers: 1, mib: MIB };
     let mut rows = vec![("skerry", follow(&origin.pop(&pop).await?, &objects, &trace).await?)];
     if let Some(nginx) = &nginx {

@@ -9,16 +9,19 @@ use tests::wire::{Then, answer};
 use tests::{Lone, Wire};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+/// What each page answers, and what follows it.
+type Pages = Arc<Mutex<HashMap<String, (Vec<u8>, Then)>>>;
+
 /// A PoP, and an origin that says for each page what a test wants it to.
 struct Site {
     pop: Lone,
     origin: Wire,
-    pages: Arc<Mutex<HashMap<String, (Vec<u8>, Then)>>>,
+    pages: Pages,
 }
 
 impl Site {
     async fn start() -> Self {
-        let pages: Arc<Mutex<HashMap<String, (Vec<u8>, Then)>>> = Arc::default();
+        let pages: Pages = Arc::default();
         let known = Arc::clone(&pages);
         let origin = Wire::start(move |asked| {
             let known = known.lock().unwrap();

@@ -619,3 +619,59 @@ async fn a_field_that_nobody_has_heard_of_is_the_origins_to_name_in_vary() {
         assert!(site.get(host, &page).await.text().contains("x-unheard-of: evil"), "{host}");
     }
 }
+
+#[tokio::test]
+async fn whoever_waits_for_the_same_page_does_not_get_the_error_of_the_odd_one_before() {
+    // Slow, so that all of them wait for one answer.
+    let origin = tests::Stub::after(std::time::Duration::from_millis(100), |request| {
+        let response = http::Response::builder();
+        match request.headers().get("x-odd") {
+            Some(status) => response.status(status.to_str().unwrap()).body("evil".to_owned()),
+            None => response.header("cache-control", "max-age=60").body("page".to_owned()),
+        }
+        .unwrap()
+    })
+    .await;
+    let pop = Lone::for_both(origin.address, &[]).await;
+    for status in ["400", "403", "404", "405", "431", "500", "503"] {
+        for host in HOSTS {
+            let plain = format!("GET /{status} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            let odd = plain.replace("Connection", &format!("X-Odd: {status}\r\nConnection"));
+            origin.seen.lock().unwrap().clear();
+            let first = tokio::spawn(exchange(pop.address, odd));
+            let seen = std::sync::Arc::clone(&origin.seen);
+            tests::eventually("the odd one has asked", async || !seen.lock().unwrap().is_empty()).await;
+            let others = futures::future::join_all((0..5).map(|_| exchange(pop.address, plain.clone()))).await;
+            assert_eq!(first.await.unwrap().status.to_string(), status);
+            for other in others {
+                assert_eq!((other.status, other.text().as_str()), (200, "page"), "{host}: after {status}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn over_http_2_the_authority_counts_and_a_host_that_differs_does_not() {
+    let site = Site::careless().await;
+    for host in HOSTS {
+        let page = site.page();
+        let stream = tokio::net::TcpStream::connect(site.pop.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(
+            hyper_util::rt::TokioExecutor::new(),
+            hyper_util::rt::TokioIo::new(stream),
+        )
+        .await
+        .unwrap();
+        tokio::spawn(connection);
+        for (authority, field) in [(host, "evil.example"), ("evil.example", host)] {
+            let request = http::Request::get(format!("http://{authority}{page}")).header("host", field);
+            let request = request.header("x-forwarded-host", "evil").header("te", "trailers");
+            let response = sender.send_request(request.body(String::new()).unwrap()).await.unwrap();
+            assert!(matches!(response.status().as_u16(), 200 | 400 | 404), "{authority} {field}: {response:?}");
+        }
+        let plain = site.page();
+        let (got, other) = (site.get(host, &page).await, site.get(host, &plain).await);
+        assert_eq!(got.text(), other.text().replace(&plain, &page));
+    }
+    site.sound();
+}

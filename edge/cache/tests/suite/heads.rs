@@ -199,7 +199,7 @@ fn judge_body(again: &Request<()>, second: &Answer, pause: u64) -> Result<(), St
     }
     let whole = match second.status {
         _ if again.method() == Method::HEAD => text.is_empty(),
-        204 | 304 | 412 | 416 => text.is_empty(),
+        204 | 205 | 304 | 412 | 416 => text.is_empty(),
         206 => return judge_part(second, text),
         _ => text == BODY,
     };
