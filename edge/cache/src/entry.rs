@@ -124,7 +124,10 @@ impl Head {
     /// The same head with the length of the body that arrived.
     pub(crate) fn with_length(&self, length: u64) -> Self {
         let mut headers = self.headers.clone();
-        if self.status != StatusCode::NO_CONTENT {
+        // Whatever came with a status that has no content, none of it is sent (RFC 9110 sections 15.3.5 and 15.3.6).
+        if matches!(self.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) {
+            headers.remove(CONTENT_LENGTH);
+        } else {
             headers.insert(CONTENT_LENGTH, length.into());
         }
         Self {
