@@ -3,6 +3,7 @@
 mod bad_input;
 mod cells;
 mod cohort;
+mod collapsing;
 mod crash;
 mod deploy;
 mod fleet;
