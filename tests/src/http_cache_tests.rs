@@ -98,12 +98,12 @@ pub fn run(package: &Path, cache: SocketAddr, ids: &[&str]) -> Vec<Outcome> {
     outcomes.iter().map(read).collect()
 }
 
-/// What `tests/http-cache-tests.json` says.
-pub fn known() -> Known {
+/// What `tests/http-cache-tests.json` says of a set-up: its entries, without those that are `only` of another one.
+pub fn known(setup: &str) -> Known {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("http-cache-tests.json"));
     let all: BTreeMap<String, Value> = serde_json::from_str(&text.expect("a file")).expect("JSON");
-    let reason = |entry: Value| entry["reason"].as_str().unwrap_or_default().to_owned();
-    all.into_iter().map(|(id, entry)| (id, reason(entry))).collect()
+    let own = all.into_iter().filter(|(_, entry)| entry["only"].as_str().is_none_or(|only| only == setup));
+    own.map(|(id, entry)| (id, entry["reason"].as_str().unwrap_or_default().to_owned())).collect()
 }
 
 /// How many tests of a kind passed, of how many.

@@ -5,9 +5,9 @@ use std::process::{Child, Command, Stdio};
 
 use crate::fleet::{Fleet, eventually, function};
 
-/// The hosts of [`Lone::for_both`]: requests to the first go through a function that passes them on, those to the second
-/// straight to the cache.
-pub const HOSTS: [&str; 2] = ["function.example", "plain.example"];
+/// The hosts of [`Lone::for_all`]: requests to the first go through a function that passes them on, those to the second
+/// straight to the cache, and those to the third through a function that has a cache in front of it, too.
+pub const HOSTS: [&str; 3] = ["function.example", "plain.example", "front.example"];
 
 /// A process of its own beside the PoP `lhr` of a fleet, with the same functions and another origin. Dropped, it is ended.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Lone {
 
 impl Lone {
     /// Starts one whose every path is of the project that [`HOSTS`] tells for its host.
-    pub async fn for_both(origin: SocketAddr, more: &[(&str, &str)]) -> Self {
+    pub async fn for_all(origin: SocketAddr, more: &[(&str, &str)]) -> Self {
         let functions = tempfile::tempdir().expect("a temporary folder");
         let own = |name: &str, host: &str, project: &str, modules: &[(&str, &str)]| {
             let folder = function(&functions.path().join(name), project, modules);
@@ -35,6 +35,7 @@ impl Lone {
         own("passes", HOSTS[0], "", &[("index.js", passes)]);
         let files = r#""assets": { "directory": "public" }"#;
         own("files", HOSTS[1], files, &[("index.txt", ""), ("public/file.txt", "a project has something")]);
+        own("fronted", HOSTS[2], r#""cache": { "enabled": true }"#, &[("index.js", passes)]);
         Self::before(origin, Fleet::of(functions.path()), more).await
     }
 

@@ -39,7 +39,7 @@ impl Site {
 
     async fn of(answer: impl Fn(&Asked) -> (Vec<u8>, Then) + Send + Sync + 'static) -> Self {
         let origin = Wire::start(answer).await;
-        let pop = Lone::for_both(origin.address, &[]).await;
+        let pop = Lone::for_all(origin.address, &[]).await;
         Self { origin, pop, pages: AtomicUsize::new(0) }
     }
 
@@ -136,7 +136,7 @@ async fn answers_by_https_and_http_are_kept_apart_behind_a_proxy_that_is_trusted
         answer("200 OK", "Cache-Control: max-age=3600\r\n", &scheme)
     })
     .await;
-    let pop = Lone::for_both(origin.address, &[("--trust", "127.0.0.0/8")]).await;
+    let pop = Lone::for_all(origin.address, &[("--trust", "127.0.0.0/8")]).await;
     for host in HOSTS {
         for scheme in ["https", "http", "https", "http"] {
             let request =
@@ -616,7 +616,9 @@ async fn a_field_that_nobody_has_heard_of_is_the_origins_to_name_in_vary() {
     for host in HOSTS {
         let page = site.page();
         site.send(&with("X-Unheard-Of: evil\r\n").replace("{page}", &page).replace("{host}", host)).await;
-        assert!(site.get(host, &page).await.text().contains("x-unheard-of: evil"), "{host}");
+        let second = site.get(host, &page).await;
+        assert!(second.text().contains("x-unheard-of: evil"), "{host}");
+        assert!(second.head.contains("cache-status: lone; hit"), "{host}: {}", second.head);
     }
 }
 
@@ -632,7 +634,7 @@ async fn whoever_waits_for_the_same_page_does_not_get_the_error_of_the_odd_one_b
         .unwrap()
     })
     .await;
-    let pop = Lone::for_both(origin.address, &[]).await;
+    let pop = Lone::for_all(origin.address, &[]).await;
     for status in ["400", "403", "404", "405", "431", "500", "503"] {
         for host in HOSTS {
             let plain = format!("GET /{status} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
