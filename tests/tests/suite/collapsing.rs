@@ -17,7 +17,7 @@ const STREAMS: usize = 200;
 async fn ten_thousand_clients_of_one_cold_page_are_one_request_to_the_origin() {
     let answer = |_: &_| Response::builder().header("cache-control", "max-age=60").body("x".repeat(10_000)).unwrap();
     let origin = Stub::after(Duration::from_secs(3), answer).await;
-    let pop = Lone::for_both(origin.address, &[]).await;
+    let pop = Lone::for_all(origin.address, &[]).await;
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
         let stream = tokio::net::TcpStream::connect(pop.address).await.unwrap();
