@@ -10,6 +10,8 @@
 //! GET                /v1/manifest                      ?after=generation&wait_ms= waits for another generation
 //! POST               /v1/poll                          the same for a PoP, which reports what it has; also another store
 //! GET                /v1/pops                          what each PoP has reported
+//! GET, POST          /v1/purges                        how far the log is and who has done what; a purge
+//! POST               /v1/purges/poll                   a PoP confirms, and waits for what follows
 //! GET, PUT, DELETE   /v1/objects/{key}                 users' objects, public at /{key}
 //! GET                /v1/stats
 //! ```
@@ -28,6 +30,8 @@ use tokio::sync::watch;
 use crate::api::{Deleted, MAX_WAIT_MS, Poll, Stats};
 use crate::bundle::{Digest, FunctionName};
 use crate::deployment::{Deployments, Follower, Manifest};
+use crate::purge::Log;
+use crate::purge::receipts::Receipts;
 use crate::server::problem::Problem;
 use crate::server::public::decode;
 use crate::server::respond::{self, Answer, ResponseBody};
@@ -40,6 +44,7 @@ use pops::Seen;
 mod content;
 mod functions;
 mod pops;
+mod purges;
 
 /// Longest JSON body, in bytes: a poll of a PoP with many functions that failed.
 const MAX_JSON_BYTES: usize = 4 << 20;
@@ -51,6 +56,8 @@ pub(crate) struct Admin {
     store: Arc<dyn ObjectStore>,
     deployments: Arc<Deployments>,
     follower: Arc<Follower>,
+    purges: Arc<Log>,
+    receipts: Receipts,
     traffic: Arc<Traffic>,
     draining: watch::Receiver<bool>,
     clock: Clock,
@@ -63,11 +70,13 @@ impl Admin {
         store: Arc<dyn ObjectStore>,
         deployments: Arc<Deployments>,
         follower: Arc<Follower>,
+        purges: Arc<Log>,
         traffic: Arc<Traffic>,
         draining: watch::Receiver<bool>,
     ) -> Self {
         let (name, token, clock) = (config.name.clone(), Token::new(&config.token), config.clock.clone());
-        Self { name, token, store, deployments, follower, traffic, draining, clock, seen: Seen::default() }
+        let (receipts, seen) = (Receipts::new(), Seen::default());
+        Self { name, token, store, deployments, follower, purges, receipts, traffic, draining, clock, seen }
     }
 
     /// Answers one request. Always a response.
@@ -113,6 +122,11 @@ impl Admin {
             (["poll"], "POST") => self.poll(json(request.into_body()).await?).await,
             (["poll"], _) => Err(Problem::method_not_allowed("POST")),
             (["pops"], "GET") => Ok(respond::json(StatusCode::OK, &self.seen.list())),
+            (["purges"], "GET") => Ok(respond::json(StatusCode::OK, &self.purges())),
+            (["purges"], "POST") => self.purge(json(request.into_body()).await?).await,
+            (["purges"], _) => Err(Problem::method_not_allowed("GET, POST")),
+            (["purges", "poll"], "POST") => self.follow_purges(json(request.into_body()).await?).await,
+            (["purges", "poll"], _) => Err(Problem::method_not_allowed("POST")),
             (["stats"], "GET") => Ok(respond::json(StatusCode::OK, &self.stats())),
             (["functions", _, "versions"] | ["manifest" | "pops" | "stats"], _) => {
                 Err(Problem::method_not_allowed("GET"))

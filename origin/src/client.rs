@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use crate::api::{Deleted, Deploy, ObjectWritten, Poll, Pop, PopReport, Pops, Rollback, Stats, Versions};
 use crate::bundle::{Digest, FunctionName, MAX_BUNDLE_BYTES};
 use crate::deployment::{Manifest, Outcome, Version};
+use crate::purge::{PurgePage, PurgePoll, PurgeRequest, Purges, Receipt};
 use crate::store::{Attributes, Body, BoxError};
 
 pub use error::ControlError;
@@ -196,6 +197,35 @@ impl Control {
     /// [`ControlError`].
     pub async fn pops(&self) -> Result<Vec<Pop>, ControlError> {
         Ok(json::<Pops>(Call::new(Method::GET, "pops").send(self).await?).await?.pops)
+    }
+
+    /// Purges, and waits up to [`PurgeRequest::wait_ms`] for the PoPs. The purges are durable when there is a receipt; it
+    /// says which PoPs have done them.
+    ///
+    /// # Errors
+    /// [`ControlError`]: nothing is purged when the origin refused. After any other error purging again is harmless.
+    pub async fn purge(&self, request: &PurgeRequest) -> Result<Receipt, ControlError> {
+        let call = self.post("purges", request)?;
+        let wait = Duration::from_millis(request.wait_ms.min(crate::api::MAX_WAIT_MS));
+        json(call.within(ANSWER_TIMEOUT + wait).send(self).await?).await
+    }
+
+    /// How far the purge log is, and who has done what.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn purges(&self) -> Result<Purges, ControlError> {
+        json(Call::new(Method::GET, "purges").send(self).await?).await
+    }
+
+    /// Says how far a PoP is, and waits for what follows, no longer than `within` in all: an answer later than that is no
+    /// sign of being in touch.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn follow_purges(&self, poll: &PurgePoll, within: Duration) -> Result<PurgePage, ControlError> {
+        let answered = async { json(self.post("purges/poll", poll)?.within(within).send(self).await?).await };
+        tokio::time::timeout(within, answered).await.unwrap_or(Err(ControlError::TimedOut))
     }
 
     /// What the origin has been asked so far.

@@ -12,6 +12,7 @@ pub mod deployment;
 pub mod key;
 pub mod listener;
 pub mod patient;
+pub mod purge;
 pub mod server;
 pub mod store;
 pub mod token;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::admin::Admin;
 use crate::deployment::{DeployError, Deployments, Follower};
 use crate::listener;
+use crate::purge::{Log, PurgeError};
 use crate::store::{BoxError, Clock, Embedded, Memory, ObjectStore, S3, S3Config};
 use public::Public;
 use traffic::Traffic;
@@ -32,7 +33,7 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 /// Longest admin token, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 4096;
 
-/// How often the manifest is read again, for changes made by other origins on the same store.
+/// How often the manifest and the purge log are read again, for changes made by other origins on the same store.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What an origin needs to know.
@@ -121,6 +122,9 @@ pub enum StartError {
     /// What is deployed cannot be read.
     #[error("cannot read what is deployed: {0}")]
     Manifest(#[from] DeployError),
+    /// What was purged cannot be read.
+    #[error("cannot read what was purged: {0}")]
+    Purges(#[from] PurgeError),
 }
 
 /// Runs an origin until `shutdown` resolves, then lets open requests finish for up to [`DRAIN_DEADLINE`].
@@ -145,13 +149,16 @@ pub async fn run(
     let deployments = Arc::new(Deployments::new(store.clone()));
     let follower = Arc::new(Follower::start(deployments.clone()).await?);
     let started_ms = unix_ms((config.clock)());
+    let purges = Arc::new(Log::open(store.clone(), started_ms).await?);
     let traffic = Arc::new(Traffic::new(started_ms));
     let (drain, draining) = watch::channel(false);
 
     let clock = config.clock.clone();
     let public_side =
         Arc::new(Public { store: store.clone(), follower: follower.clone(), traffic: traffic.clone(), clock });
-    let admin_side = Arc::new(Admin::new(&config, store, deployments, follower.clone(), traffic, draining.clone()));
+    let admin_side =
+        Admin::new(&config, store, deployments, follower.clone(), purges.clone(), traffic, draining.clone());
+    let admin_side = Arc::new(admin_side);
     ready(Bound { listen, admin });
     tracing::info!(name = %config.name, %listen, %admin, generation = follower.live().manifest.generation, "origin is up");
 
@@ -161,7 +168,9 @@ pub async fn run(
             listener::serve(private, draining.clone(), move |request| admin_side.clone().answer(request)),
         )
     };
-    let following = follower.follow(FOLLOW_INTERVAL);
+    let following = async {
+        tokio::join!(follower.follow(FOLLOW_INTERVAL), purges.follow(FOLLOW_INTERVAL, &config.clock));
+    };
     let stopping = async {
         shutdown.await;
         // Both listeners hold a receiver as long as they serve.

@@ -20,10 +20,7 @@ impl Seen {
     /// Remembers what a PoP reports.
     pub(super) fn note(&self, report: PopReport, now_ms: u64) -> Result<(), Problem> {
         let PopReport { pop: name, generation, applied_at_ms, mut failed, store: _ } = report;
-        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        if !(1..=MAX_POP_NAME).contains(&name.len()) || !name.bytes().all(fits) {
-            return Err(Problem::bad_request("a PoP's name is 1 to 63 letters, digits, '-', '_' or '.'"));
-        }
+        check_name(&name)?;
         if failed.len() > MAX_FUNCTIONS {
             return Err(Problem::bad_request("more functions failed than there can be"));
         }
@@ -45,6 +42,15 @@ impl Seen {
     pub(super) fn list(&self) -> Pops {
         Pops { pops: self.pops.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect() }
     }
+}
+
+/// What a PoP may call itself.
+pub(super) fn check_name(name: &str) -> Result<(), Problem> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if !(1..=MAX_POP_NAME).contains(&name.len()) || !name.bytes().all(fits) {
+        return Err(Problem::bad_request("a PoP's name is 1 to 63 letters, digits, '-', '_' or '.'"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

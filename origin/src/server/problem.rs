@@ -5,6 +5,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::bundle::BundleError;
 use crate::deployment::DeployError;
+use crate::purge::PurgeError;
 use crate::store::{BodyTooLarge, BoxError, DigestMismatch, StoreError};
 
 /// Why a request was not answered as asked.
@@ -114,6 +115,16 @@ impl From<DeployError> for Problem {
             }
         };
         Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<PurgeError> for Problem {
+    fn from(error: PurgeError) -> Self {
+        match error {
+            PurgeError::Contended => Self::unavailable("purge/contended", error),
+            PurgeError::Log(_) => Self::internal("store/purges", error),
+            PurgeError::Store(error) => error.into(),
+        }
     }
 }
 
