@@ -11,6 +11,7 @@ pub(crate) mod limits;
 pub(crate) mod origin;
 pub(crate) mod pop;
 pub(crate) mod pops;
+pub(crate) mod purge;
 pub(crate) mod rollback;
 pub(crate) mod snapshot;
 pub(crate) mod up;
@@ -38,6 +39,7 @@ enum Command {
     Rollback(rollback::Rollback),
     Delete(delete::Delete),
     Functions(functions::Functions),
+    Purge(purge::Purge),
     Pops(pops::Pops),
     Bench(bench::Bench),
     Jwt(jwt::Jwt),
@@ -64,6 +66,7 @@ impl Cli {
             Command::Rollback(rollback) => rollback.run(),
             Command::Delete(delete) => delete.run(),
             Command::Functions(functions) => functions.run(),
+            Command::Purge(purge) => purge.run(),
             Command::Pops(pops) => pops.run(),
             Command::Bench(bench) => bench.run(),
             Command::Jwt(jwt) => jwt.run(),
@@ -118,7 +121,8 @@ mod tests {
     #[test]
     fn commands_that_print_data_have_a_form_for_programs() {
         let command = Cli::command();
-        for verb in ["up", "deploy", "versions", "rollback", "delete", "functions", "pops", "bench", "limits"] {
+        for verb in ["up", "deploy", "versions", "rollback", "delete", "functions", "purge", "pops", "bench", "limits"]
+        {
             let verb = command.find_subcommand(verb).unwrap();
             assert!(
                 verb.get_arguments().any(|argument| argument.get_id() == "json"),

@@ -35,6 +35,10 @@ fn main() -> ExitCode {
             output::error(&text);
             ExitCode::from(1)
         }
+        Err(Failure::Unconfirmed(text)) => {
+            output::error(&text);
+            ExitCode::from(3)
+        }
         Err(Failure::Usage(text)) => {
             output::error(&text);
             ExitCode::from(2)

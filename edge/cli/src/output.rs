@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Something went wrong: exit code 1.
     Failed(String),
+    /// It is done, but not everybody has said so in time: exit code 3.
+    Unconfirmed(String),
     /// Whoever read our output has closed it (`| head`): nothing to say, exit code 0.
     Closed,
 }

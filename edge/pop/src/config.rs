@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::Uri;
 use ipnet::IpNet;
@@ -22,6 +23,9 @@ pub struct Config {
     pub control: Uri,
     /// Its token.
     pub token: String,
+    /// How long this PoP serves from its cache without word from the purge log; then it validates what it has before it
+    /// sends it. At least a second.
+    pub purge_fence: Duration,
     /// Folder for the last manifest and its bundles, so that a restart needs no origin.
     pub data: PathBuf,
     /// MaxMind-format database; without one the built-in country database serves.

@@ -21,6 +21,7 @@ mod heavy;
 mod listen;
 mod metrics;
 mod outcome;
+mod purge;
 mod request;
 mod routes;
 mod shelf;

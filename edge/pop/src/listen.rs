@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::ThreadId;
+use std::time::Duration;
 
 use isolate::{Platform, Trial, Watchdog};
 use origin::client::Control;
@@ -15,11 +16,15 @@ use crate::cell;
 use crate::config::{Config, StartError};
 use crate::engine;
 use crate::follow::Follower;
+use crate::purge;
 use crate::state::State;
 use crate::workers::Workers;
 
 /// Connections that the kernel holds for a listener until they are accepted.
 const BACKLOG: i32 = 1024;
+
+/// The longest wait for the purge log before clients come in. Without it this PoP serves, but validates what it has stored.
+const PURGES: Duration = Duration::from_secs(1);
 
 /// Runs a PoP until `shutdown` resolves, then drains it. Call it on the main thread: V8 starts here, before any other
 /// thread exists. `ready` gets the address once clients can connect.
@@ -68,6 +73,11 @@ pub fn run(
             follower.follow().await;
         });
     })?;
+    let (purge_state, purge_control) = (Arc::clone(&state), Control::new(config.control.clone(), &config.token));
+    let (purged, wait_purged) = std::sync::mpsc::channel();
+    let fence = config.purge_fence;
+    // A thread of its own: nothing that a new version does at its trial holds up a purge.
+    thread("purges", move |runtime| runtime.block_on(purge::follow(purge_state, purge_control, fence, purged)))?;
     // Alive until the last worker has drained.
     let (_here, gone) = watch::channel(false);
     if let (Some(listener), Some(config)) = (admin, &config.admin) {
@@ -80,6 +90,7 @@ pub fn run(
     }
     // What this PoP had before is live before the first client can ask for it.
     let _ = wait_recalled.recv();
+    let _ = wait_purged.recv_timeout(PURGES);
     let mut workers = Workers::new(state, platform, watchdog, isolates, cells);
     for (index, listener) in listeners.into_iter().enumerate() {
         workers.start(index, listener)?;

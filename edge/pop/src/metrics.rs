@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::state::State;
-use count::{Tally, Totals};
+pub(crate) use count::Tally;
+use count::Totals;
 use page::Samples;
 pub(crate) use page::{Format, page};
 use series::Functions;
@@ -281,6 +282,61 @@ pub(crate) const TABLE: &[Row] = &[
         labels: &[],
         help: "The most that skerry_cache_bytes may be (--cache).",
         read: |state, samples| samples.put(&[], state.cache_bytes),
+    },
+    Row {
+        name: "skerry_purge_number",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Number of the last purge in force here; 0 before the purge log was reached.",
+        read: |state, samples| samples.put(&[], state.cache.purged()),
+    },
+    Row {
+        name: "skerry_purge_lag_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Time since this PoP last knew to have every purge. A poll takes up to 5 seconds where there is none.",
+        read: |state, samples| samples.put(&[], state.purges.lag(state.millis()).as_secs_f64()),
+    },
+    Row {
+        name: "skerry_purge_fenced",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "1 while stored responses are validated before they are sent, because the purge log is out of reach (--purge-fence).",
+        read: |state, samples| samples.put(&[], u8::from(state.purges.is_fenced())),
+    },
+    Row {
+        name: "skerry_purges_total",
+        kind: Kind::Counter,
+        labels: &["scope", "mode"],
+        help: "Purges put in force here, those of a replay included. Scope beyond-log is everything, because the log does not reach back far enough.",
+        read: |state, samples| {
+            let applied = Tally::sum([&state.purges.applied]);
+            applied.iter().for_each(|((scope, mode), count)| samples.put(&[scope, mode], *count));
+        },
+    },
+    Row {
+        name: "skerry_purge_rules",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Purges that the cache tells apart; past 65536, the older half becomes one that covers everything before it.",
+        read: |state, samples| samples.put(&[], state.cache.purge_rules()),
+    },
+    Row {
+        name: "skerry_purge_log_length",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Purges in the log, as it told last. It keeps 10000 for 7 days, in 16 MiB.",
+        read: |state, samples| samples.put(&[], state.purges.log_length.load(Ordering::Relaxed)),
+    },
+    Row {
+        name: "skerry_purge_polls_total",
+        kind: Kind::Counter,
+        labels: &["result"],
+        help: "Polls of the purge log: ok or failed.",
+        read: |state, samples| {
+            let polls = Tally::sum([&state.purges.polls]);
+            polls.iter().for_each(|(result, count)| samples.put(&[result], *count));
+        },
     },
     Row {
         name: "skerry_connections",

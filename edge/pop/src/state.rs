@@ -19,6 +19,7 @@ use crate::config::{Config, StartError};
 use crate::function::Function;
 use crate::head::cdn_id;
 use crate::metrics::Metrics;
+use crate::purge::Standing;
 use crate::routes::Routes;
 use crate::shelf::Shelf;
 use crate::strikes::Strikes;
@@ -38,6 +39,7 @@ pub(crate) struct State {
     /// Where each worker is told what to start ahead of its deploy.
     workers: Mutex<HashMap<usize, mpsc::UnboundedSender<Provision>>>,
     pub(crate) cache: Cache,
+    pub(crate) purges: Standing,
     /// The most that isolates may hold.
     pub(crate) isolate_bytes: u64,
     /// The most that the cache may hold.
@@ -77,6 +79,7 @@ impl State {
             routes: ArcSwap::default(),
             shelf: Arc::new(Shelf::open(&config.data)?),
             workers: Mutex::default(),
+            purges: Standing::new(&cache),
             cache,
             isolate_bytes: config.isolate_bytes,
             cache_bytes: config.cache_bytes,

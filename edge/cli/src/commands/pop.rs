@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use ipnet::IpNet;
@@ -36,6 +37,10 @@ pub(crate) struct Pop {
     control: http::Uri,
     #[command(flatten)]
     token: TokenArgs,
+    /// How long it serves from its cache without word from the purge log, 1s to 1h; then it validates what it has stored
+    /// before it sends it, until it has caught up
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = fence)]
+    purge_fence: Duration,
     /// Folder for what it has seen, made when there is none
     #[arg(long)]
     data: PathBuf,
@@ -92,6 +97,13 @@ pub(crate) fn workers(text: &str) -> Result<usize, String> {
     workers.ok_or_else(|| "the number of workers is 1 to 512".to_owned())
 }
 
+/// Reads how long a PoP does without the purge log.
+fn fence(text: &str) -> Result<Duration, String> {
+    let fence = units::duration(text)?;
+    let sound = (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&fence);
+    if sound { Ok(fence) } else { Err("the time without the purge log is 1s to 1h".to_owned()) }
+}
+
 /// Reads a number of functions with metrics of their own.
 fn labels(text: &str) -> Result<usize, String> {
     let labels = text.parse().ok().filter(|labels| *labels <= 10_000);
@@ -123,6 +135,7 @@ impl Pop {
             origin: self.origin,
             control: self.control,
             token,
+            purge_fence: self.purge_fence,
             data: self.data,
             geo: self.geo,
             trust: self.trust,

@@ -10,7 +10,7 @@ use crate::front::health;
 use crate::output::{self, Failure};
 use crate::table::{Align, Table};
 
-/// List the PoPs: which manifest each has, and what it could not start
+/// List the PoPs: which manifest and which purges each has, and what it could not start
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Pops {
@@ -31,6 +31,12 @@ struct Row {
     generation: Option<u64>,
     /// Generations it is behind.
     behind: Option<u64>,
+    /// Number of the last purge in force there.
+    purge: Option<u64>,
+    /// Whether it has every purge.
+    purged: Option<bool>,
+    /// Whether it validates what it has stored before it sends it.
+    fenced: Option<bool>,
     last_seen_ms: Option<u64>,
     failed: std::collections::BTreeMap<origin::bundle::FunctionName, String>,
 }
@@ -52,6 +58,7 @@ impl Pops {
             ("ADDRESS", left),
             ("STATE", left),
             ("GENERATION", Align::Right),
+            ("PURGES", left),
             ("LAST SEEN", Align::Right),
             ("FAILED", left),
         ]);
@@ -61,6 +68,12 @@ impl Pops {
                 (_, None) => "not heard of yet".to_owned(),
                 (_, Some(0)) => "up to date".to_owned(),
                 (_, Some(behind)) => format!("{behind} behind"),
+            };
+            let purges = match (row.purged, row.fenced) {
+                (None, _) => "",
+                (_, Some(true)) => "fenced",
+                (Some(true), _) => "all",
+                (Some(false), _) => "behind",
             };
             let failed: Vec<String> = row
                 .failed
@@ -72,6 +85,7 @@ impl Pops {
                 row.address.unwrap_or_default(),
                 state,
                 row.generation.map(|generation| generation.to_string()).unwrap_or_default(),
+                purges.to_owned(),
                 row.last_seen_ms.map(ago).unwrap_or_default(),
                 failed.join("; "),
             ]);
@@ -84,6 +98,7 @@ async fn rows(access: &Access) -> Result<Vec<Row>, Failure> {
     let control = access.control()?;
     let generation = control.manifest().await?.generation;
     let mut seen = control.pops().await?;
+    let purges = control.purges().await?;
     let nodes = access.fleet.iter().flat_map(|fleet| &fleet.pops);
     let known = nodes.map(async |node| (node, health::probe(node.address).await.is_some()));
     let mut rows = Vec::new();
@@ -95,6 +110,12 @@ async fn rows(access: &Access) -> Result<Vec<Row>, Failure> {
         let name = pop.name.clone();
         row(Some(pop), generation, &name, None)
     }));
+    for row in &mut rows {
+        let follower = purges.pops.iter().find(|follower| follower.pop == row.pop);
+        row.purge = follower.map(|follower| follower.number);
+        row.purged = follower.map(|follower| follower.number >= purges.last);
+        row.fenced = follower.map(|follower| follower.fenced);
+    }
     Ok(rows)
 }
 
@@ -106,6 +127,9 @@ fn row(seen: Option<origin::api::Pop>, generation: u64, name: &str, node: Option
         up,
         generation: seen.as_ref().map(|pop| pop.generation),
         behind: seen.as_ref().map(|pop| generation.saturating_sub(pop.generation)),
+        purge: None,
+        purged: None,
+        fenced: None,
         last_seen_ms: seen.as_ref().map(|pop| pop.last_seen_ms),
         failed: seen.map(|pop| pop.failed).unwrap_or_default(),
     }

@@ -1,0 +1,177 @@
+//! Follows the purge log: a long poll that is at once this PoP's word on how far it is.
+//!
+//! A PoP starts **fenced**: what it has stored is validated before it is sent, until every purge is in force that came while
+//! it was away. So it is again when it has not been in touch with the log for [`Config::purge_fence`]: a purge that it cannot
+//! hear of is not served past that time. The log is replayed from the number that the cache has, which after a start is 0:
+//! responses on a disk carry their own numbers, and the rules between those and now are what a replay brings back.
+//!
+//! [`Config::purge_fence`]: crate::Config::purge_fence
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cache::{Mode, Purge, Scope};
+use origin::client::Control;
+use origin::purge::{Batch, PurgePage, PurgePoll};
+
+use crate::metrics::Tally;
+use crate::state::State;
+
+/// The longest wait for news; with short fences it is a quarter of those, so that one lost poll fences nobody.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Pause after a failure: from the first to the longest.
+const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How a PoP stands to the purge log.
+pub(crate) struct Standing {
+    /// Whether stored responses are validated before they are sent.
+    fenced: AtomicBool,
+    /// When it last had every purge, on the clock of [`State::millis`].
+    whole_ms: AtomicU64,
+    /// Purges in the log, as it told last.
+    pub(crate) log_length: AtomicU64,
+    /// Purges put in force, by scope and mode.
+    pub(crate) applied: Tally<(&'static str, &'static str)>,
+    /// Polls, by what came of them.
+    pub(crate) polls: Tally<&'static str>,
+}
+
+impl Standing {
+    /// Of a PoP that has just started: it knows of nothing.
+    pub(crate) fn new(cache: &cache::Cache) -> Self {
+        cache.fence(true);
+        Self {
+            fenced: AtomicBool::new(true),
+            whole_ms: AtomicU64::new(0),
+            log_length: AtomicU64::new(0),
+            applied: Tally::default(),
+            polls: Tally::default(),
+        }
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Relaxed)
+    }
+
+    /// Time since this PoP last had every purge; since its start when it never had.
+    pub(crate) fn lag(&self, now_ms: u64) -> Duration {
+        Duration::from_millis(now_ms.saturating_sub(self.whole_ms.load(Ordering::Relaxed)))
+    }
+}
+
+/// Follows the log for ever. `first` is told when the first poll is over: the log is in force then, or cannot be reached.
+pub(crate) async fn follow(state: Arc<State>, control: Control, fence: Duration, first: mpsc::Sender<()>) {
+    tokio::join!(poll(&state, &control, fence, first), watch(&state, fence));
+}
+
+/// Fences the cache when the log was out of reach for too long.
+async fn watch(state: &State, fence: Duration) {
+    loop {
+        let lag = state.purges.lag(state.millis());
+        if lag >= fence && !state.purges.is_fenced() {
+            set_fence(state, true);
+            tracing::warn!(pop = %state.name, "the purge log is out of reach: what is stored is validated before it is sent");
+        }
+        // A fenced one is looked at again as late as one that has just been unfenced may need it.
+        tokio::time::sleep(fence.checked_sub(lag).filter(|left| !left.is_zero()).unwrap_or(fence)).await;
+    }
+}
+
+async fn poll(state: &State, control: &Control, fence: Duration, first: mpsc::Sender<()>) {
+    let longest_wait = LONGEST_WAIT.min(fence / 4);
+    let mut wait = Duration::ZERO;
+    let mut pause = PAUSE;
+    loop {
+        let poll = PurgePoll {
+            pop: state.name.clone(),
+            number: state.cache.purged(),
+            fenced: state.purges.is_fenced(),
+            wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+        };
+        match control.follow_purges(&poll, wait + fence / 4).await {
+            Ok(page) => {
+                state.purges.polls.add("ok", 1);
+                pause = PAUSE;
+                let whole = apply(state, &page);
+                wait = if whole { longest_wait } else { Duration::ZERO };
+                if whole {
+                    let _ = first.send(());
+                } else if state.cache.purged() == poll.number {
+                    // Nothing that helps: not to be asked for at once again.
+                    tokio::time::sleep(pause).await;
+                }
+            }
+            Err(error) => {
+                let _ = first.send(());
+                state.purges.polls.add("failed", 1);
+                // Once for each outage: afterwards the fence tells.
+                if pause == PAUSE {
+                    tracing::warn!(pop = %state.name, %error, "the purge log cannot be reached");
+                }
+                wait = Duration::ZERO;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE.min(fence / 4));
+            }
+        }
+    }
+}
+
+/// Puts in force what the log says. Whether that is all there is.
+fn apply(state: &State, page: &PurgePage) -> bool {
+    if state.cache.purged() < page.known_after {
+        // What the log does not reach back to may have been anything.
+        let (scope, mode, at) = (Scope::Everything, Mode::Hard, SystemTime::now());
+        enforce(state, &Purge { number: page.known_after, scope, mode, at }, "beyond-log");
+    }
+    for batch in &page.batches {
+        apply_batch(state, batch);
+    }
+    state.purges.log_length.store(page.length, Ordering::Relaxed);
+    let number = state.cache.purged();
+    let whole = number >= page.last;
+    if whole {
+        state.purges.whole_ms.store(state.millis(), Ordering::Relaxed);
+        if state.purges.is_fenced() {
+            set_fence(state, false);
+            tracing::info!(pop = %state.name, number, "every purge is in force; what is stored is sent");
+        }
+    }
+    whole
+}
+
+fn apply_batch(state: &State, batch: &Batch) {
+    let at = UNIX_EPOCH.checked_add(Duration::from_millis(batch.at_ms)).unwrap_or(UNIX_EPOCH);
+    let mode = match batch.mode {
+        origin::purge::Mode::Hard => Mode::Hard,
+        origin::purge::Mode::Soft => Mode::Soft,
+    };
+    for (number, scope) in batch.purges() {
+        enforce(state, &Purge { number, scope: in_cache(scope), mode, at }, scope.kind());
+    }
+}
+
+fn enforce(state: &State, purge: &Purge, kind: &'static str) {
+    if purge.number > state.cache.purged() {
+        state.cache.purge(purge);
+        let mode = if purge.mode == Mode::Hard { "hard" } else { "soft" };
+        state.purges.applied.add((kind, mode), 1);
+    }
+}
+
+fn in_cache(scope: &origin::purge::Scope) -> Scope {
+    use origin::purge::Scope as Logged;
+    match scope {
+        Logged::Url(url) => Scope::Uri(url.clone()),
+        Logged::Prefix(prefix) => Scope::Prefix(prefix.clone()),
+        Logged::Host(host) => Scope::Host(host.clone()),
+        Logged::Tag(tag) => Scope::Tag(tag.clone()),
+        Logged::Everything => Scope::Everything,
+    }
+}
+
+fn set_fence(state: &State, fenced: bool) {
+    state.cache.fence(fenced);
+    state.purges.fenced.store(fenced, Ordering::Relaxed);
+}
