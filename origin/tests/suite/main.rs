@@ -7,4 +7,5 @@ mod kill;
 mod lifecycle;
 mod log;
 mod poll;
+mod purges;
 mod ranges;

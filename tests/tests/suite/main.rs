@@ -18,6 +18,7 @@ mod limits;
 mod lost;
 mod metrics;
 mod poisoning;
+mod purge;
 mod rate_limit;
 mod runtime;
 mod site;
