@@ -165,7 +165,7 @@ async fn what_cannot_be_purged_is_refused_by_name_and_nothing_is() {
         (r#"{"tags": ["fine", ""]}"#, "tags"),
         (r#"{"files": ["https://h/", "x"]}"#, "files"),
         (r#"{"tag": ["x"]}"#, "tag"),
-        (r#"{"tags": "x"}"#, "tags"),
+        (r#"{"tags": "x"}"#, "a sequence at line 1 column"),
         ("{}", "purge_everything"),
         ("[", "body"),
     ] {
