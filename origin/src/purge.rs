@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 mod head;
 mod log;
+pub mod push;
 pub(crate) mod receipts;
 mod scope;
 mod wire;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::admin::Admin;
 use crate::deployment::{DeployError, Deployments, Follower};
 use crate::listener;
+use crate::purge::push::{self, Address};
 use crate::purge::{Log, PurgeError};
 use crate::store::{BoxError, Clock, Embedded, Memory, ObjectStore, S3, S3Config};
 use public::Public;
@@ -49,6 +50,8 @@ pub struct Config {
     pub token: String,
     /// Where the objects are.
     pub store: StoreConfig,
+    /// The NATS server on which purges are published, too.
+    pub nats: Option<Address>,
     /// Where the time comes from.
     pub clock: Clock,
 }
@@ -56,7 +59,7 @@ pub struct Config {
 impl Config {
     /// A configuration named `origin` with the system's clock.
     pub fn new(listen: SocketAddr, admin: SocketAddr, token: String, store: StoreConfig) -> Self {
-        Self { name: "origin".to_owned(), listen, admin, token, store, clock: Arc::new(SystemTime::now) }
+        Self { name: "origin".to_owned(), listen, admin, token, store, nats: None, clock: Arc::new(SystemTime::now) }
     }
 }
 
@@ -169,7 +172,12 @@ pub async fn run(
         )
     };
     let following = async {
-        tokio::join!(follower.follow(FOLLOW_INTERVAL), purges.follow(FOLLOW_INTERVAL, &config.clock));
+        let publishing = async {
+            if let Some(nats) = &config.nats {
+                push::publish(&purges, nats, &config.token, &config.name).await;
+            }
+        };
+        tokio::join!(follower.follow(FOLLOW_INTERVAL), purges.follow(FOLLOW_INTERVAL, &config.clock), publishing);
     };
     let stopping = async {
         shutdown.await;

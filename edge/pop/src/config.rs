@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Uri;
 use ipnet::IpNet;
 use origin::bundle::Isolation;
+use origin::purge::push::Address as NatsAddress;
 
 /// Everything a PoP needs to know. The command line makes it; nothing below reads the environment.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Config {
     /// How long this PoP serves from its cache without word from the purge log; then it validates what it has before it
     /// sends it. At least a second.
     pub purge_fence: Duration,
+    /// The NATS server on which origins publish purges, too.
+    pub nats: Option<NatsAddress>,
     /// Folder for the last manifest and its bundles, so that a restart needs no origin.
     pub data: PathBuf,
     /// MaxMind-format database; without one the built-in country database serves.

@@ -38,6 +38,7 @@ pub use function::check_bundle;
 pub use isolate::{Platform, Snapshot, limits, prove, reseed};
 pub use listen::run;
 pub use origin::bundle::Isolation;
+pub use origin::purge::push::Address as NatsAddress;
 
 /// Path that answers 200 when this PoP can serve, 503 when it cannot; never routed to a function.
 pub const HEALTH_PATH: &str = "/.skerry/health";

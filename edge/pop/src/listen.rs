@@ -75,9 +75,11 @@ pub fn run(
     })?;
     let (purge_state, purge_control) = (Arc::clone(&state), Control::new(config.control.clone(), &config.token));
     let (purged, wait_purged) = std::sync::mpsc::channel();
-    let fence = config.purge_fence;
+    let (fence, pushed) = (config.purge_fence, config.nats.clone().map(|nats| (nats, config.token.clone())));
     // A thread of its own: nothing that a new version does at its trial holds up a purge.
-    thread("purges", move |runtime| runtime.block_on(purge::follow(purge_state, purge_control, fence, purged)))?;
+    thread("purges", move |runtime| {
+        runtime.block_on(purge::follow(purge_state, purge_control, fence, pushed, purged))
+    })?;
     // Alive until the last worker has drained.
     let (_here, gone) = watch::channel(false);
     if let (Some(listener), Some(config)) = (admin, &config.admin) {

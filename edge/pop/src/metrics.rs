@@ -339,6 +339,16 @@ pub(crate) const TABLE: &[Row] = &[
         },
     },
     Row {
+        name: "skerry_purge_pushes_total",
+        kind: Kind::Counter,
+        labels: &["result"],
+        help: "Messages about purges over NATS (--nats): ok, gap where one before it was missed, or refused: not sealed with this fleet's token.",
+        read: |state, samples| {
+            let pushes = Tally::sum([&state.purges.pushes]);
+            pushes.iter().for_each(|(result, count)| samples.put(&[result], *count));
+        },
+    },
+    Row {
         name: "skerry_connections",
         kind: Kind::Gauge,
         labels: &[],

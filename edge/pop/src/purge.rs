@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache::{Mode, Purge, Scope};
 use origin::client::Control;
+use origin::purge::push::{Address, Pushes};
 use origin::purge::{Batch, PurgePage, PurgePoll};
 
 use crate::metrics::Tally;
@@ -36,6 +37,8 @@ pub(crate) struct Standing {
     pub(crate) applied: Tally<(&'static str, &'static str)>,
     /// Polls, by what came of them.
     pub(crate) polls: Tally<&'static str>,
+    /// Messages over NATS, by what came of them.
+    pub(crate) pushes: Tally<&'static str>,
 }
 
 impl Standing {
@@ -48,6 +51,7 @@ impl Standing {
             log_length: AtomicU64::new(0),
             applied: Tally::default(),
             polls: Tally::default(),
+            pushes: Tally::default(),
         }
     }
 
@@ -62,8 +66,36 @@ impl Standing {
 }
 
 /// Follows the log for ever. `first` is told when the first poll is over: the log is in force then, or cannot be reached.
-pub(crate) async fn follow(state: Arc<State>, control: Control, fence: Duration, first: mpsc::Sender<()>) {
-    tokio::join!(poll(&state, &control, fence, first), watch(&state, fence));
+/// With the address of a NATS server and the token, what origins publish there is listened to as well.
+pub(crate) async fn follow(
+    state: Arc<State>,
+    control: Control,
+    fence: Duration,
+    pushed: Option<(Address, String)>,
+    first: mpsc::Sender<()>,
+) {
+    let listening = async {
+        if let Some((nats, token)) = &pushed {
+            listen(&state, nats, token).await;
+        }
+    };
+    tokio::join!(poll(&state, &control, fence, first), watch(&state, fence), listening);
+}
+
+/// Puts in force what origins publish, unless something before it is missing: the next poll brings that.
+async fn listen(state: &State, nats: &Address, token: &str) {
+    let mut pushes = Pushes::subscribe(nats, token, &state.name).await;
+    loop {
+        let result = match pushes.next().await {
+            None => "refused",
+            Some(push) if push.after > state.cache.purged() => "gap",
+            Some(push) => {
+                apply(state, &push.page);
+                "ok"
+            }
+        };
+        state.purges.pushes.add(result, 1);
+    }
 }
 
 /// Fences the cache when the log was out of reach for too long.

@@ -42,6 +42,10 @@ impl Admin {
             () = tokio::time::sleep(Duration::from_millis(poll.wait_ms.min(MAX_WAIT_MS))) => {}
             _ = draining.wait_for(|draining| *draining) => {}
         }
+        if !self.purges.is_in_touch() {
+            let why = "the purge log was not read lately, and may have grown";
+            return Err(Problem::unavailable("purge/out-of-touch", why));
+        }
         ok(&self.purges.known().after(poll.number))
     }
 

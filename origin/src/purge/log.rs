@@ -1,9 +1,10 @@
 //! The log in the store, kept in memory and followed as it grows, by us or by another origin on the same store.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 use super::head::{self, Head, Next, Segment};
 use super::{Batch, Mode, PurgePage, Scope};
@@ -16,6 +17,9 @@ const MAX_OBJECT: usize = 4 << 20;
 
 /// How often a purge is tried again after somebody else's came first.
 const MAX_ATTEMPTS: u32 = 64;
+
+/// An origin that could not read the log for so long does not know how far it is: another one may have added to it.
+const IN_TOUCH: Duration = Duration::from_secs(5);
 
 /// Purges in one page, roughly: a page ends with the batch that reaches it.
 const PAGE_PURGES: usize = 1000;
@@ -50,6 +54,8 @@ pub struct Log {
     /// Purges and looks of this process queue here instead of defeating each other in the store.
     turn: Mutex<()>,
     known: watch::Sender<Arc<Known>>,
+    /// When the store last told how far the log is.
+    looked: std::sync::Mutex<Instant>,
 }
 
 /// The log as of the last look.
@@ -104,12 +110,18 @@ impl Log {
     pub async fn open(store: Arc<dyn ObjectStore>, now_ms: u64) -> Result<Self, PurgeError> {
         let nothing = Known { etag: String::new(), head: Head::new(0), segments: Vec::new() };
         let known = read(&*store, &nothing, now_ms).await?;
-        Ok(Self { store, turn: Mutex::default(), known: watch::channel(Arc::new(known)).0 })
+        let looked = std::sync::Mutex::new(Instant::now());
+        Ok(Self { store, turn: Mutex::default(), known: watch::channel(Arc::new(known)).0, looked })
     }
 
     /// The log as of the last look.
     pub fn known(&self) -> Arc<Known> {
         self.known.borrow().clone()
+    }
+
+    /// Whether the store has told lately how far the log is.
+    pub fn is_in_touch(&self) -> bool {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < IN_TOUCH
     }
 
     /// Receives each change.
@@ -148,8 +160,9 @@ impl Log {
     /// [`PurgeError`].
     pub async fn refresh(&self, now_ms: u64) -> Result<(), PurgeError> {
         let _turn = self.turn.lock().await;
-        let before = self.known();
+        let (before, begun) = (self.known(), Instant::now());
         let known = read(&*self.store, &before, now_ms).await?;
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = begun;
         if known.etag != before.etag {
             self.known.send_replace(Arc::new(known));
         }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use origin::purge::push::Address;
 use origin::server::{Config, StoreConfig};
 use origin::store::S3Config;
 
@@ -31,6 +32,9 @@ pub(crate) struct Origin {
     /// with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL from the environment
     #[arg(long, env = "SKERRY_STORE")]
     store: String,
+    /// A NATS server on which purges are published, too: nats://host:4222. PoPs with the same hear of them at once
+    #[arg(long, env = "SKERRY_NATS", hide_env_values = true, value_name = "URL")]
+    nats: Option<Address>,
     /// End when standard input ends, as a child of a supervisor does
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -45,7 +49,7 @@ impl Origin {
         let _log = crate::log::start();
         let input = if self.exit_with_parent { Input::Parent } else { Input::Ignored };
         let store = store(&self.store, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
-        let config = Config::new(self.listen, self.admin, self.token.read()?, store);
+        let config = Config { nats: self.nats, ..Config::new(self.listen, self.admin, self.token.read()?, store) };
         super::runtime()?.block_on(origin::server::run(config, |_| {}, signals::shutdown(input)))?;
         Ok(())
     }

@@ -41,6 +41,9 @@ pub(crate) struct Pop {
     /// before it sends it, until it has caught up
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = fence)]
     purge_fence: Duration,
+    /// A NATS server on which origins publish purges: nats://host:4222. Without it they are heard of by polls alone
+    #[arg(long, env = "SKERRY_NATS", hide_env_values = true, value_name = "URL")]
+    nats: Option<pop::NatsAddress>,
     /// Folder for what it has seen, made when there is none
     #[arg(long)]
     data: PathBuf,
@@ -136,6 +139,7 @@ impl Pop {
             control: self.control,
             token,
             purge_fence: self.purge_fence,
+            nats: self.nats,
             data: self.data,
             geo: self.geo,
             trust: self.trust,

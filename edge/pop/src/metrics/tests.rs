@@ -19,6 +19,7 @@ fn state(most: usize) -> std::sync::Arc<State> {
         control: "http://127.0.0.1:1".parse().unwrap(),
         token: "t".to_owned(),
         purge_fence: Duration::from_secs(10),
+        nats: None,
         data: folder.path().to_owned(),
         geo: None,
         trust: Vec::new(),
