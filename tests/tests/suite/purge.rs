@@ -1,5 +1,7 @@
 //! Purges: `skerry purge`, the log behind it, and the PoPs that follow it. What they purge comes from a stub that counts.
 
+mod push;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
