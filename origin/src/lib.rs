@@ -1,8 +1,9 @@
 //! Object storage, deployments and their manifest, the origin HTTP server and the control API.
 //!
 //! In reading order: [`bundle`] is what a deploy uploads; [`store`] keeps objects by [`key`]; [`deployment`] says
-//! which bundles are live; [`server`] answers on each [`listener`], whose connections are [`patient`] only so long, and asks
-//! for the [`token`] on the admin one; [`client`] speaks to that, in the words of [`api`].
+//! which bundles are live, and [`purge`] what caches must forget; [`server`] answers on each [`listener`], whose
+//! connections are [`patient`] only so long, and asks for the [`token`] on the admin one; [`client`] speaks to that, in the
+//! words of [`api`].
 
 mod admin;
 pub mod api;

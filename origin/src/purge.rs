@@ -6,7 +6,7 @@
 //! ```
 //!
 //! **The bucket is the truth.** A purge is acknowledged when the log that has it is durable; PoPs apply the log in order and
-//! say how far they are, and [`receipts`] tells who asked when each was. Whoever is behind the log's reach
+//! say how far they are, and a [`Receipt`] tells who asked when each was. Whoever is behind the log's reach
 //! ([`PurgePage::known_after`]) forgets everything.
 //!
 //! **Numbers** go up and never repeat: the next one is the time in milliseconds since 1970, or the last one and one,

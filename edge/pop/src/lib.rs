@@ -1,6 +1,6 @@
 //! One PoP: listeners, the request path, routing, host capabilities.
 //!
-//! [`run`] starts V8, one thread that follows the manifest, and one thread for each core that answers requests. A
+//! [`run`] starts V8, one thread that follows the manifest, one that follows the purge log, and one thread for each core that answers requests. A
 //! request never changes thread: `request.rs` is its whole way, top to bottom.
 
 mod admin;

@@ -5,6 +5,9 @@
 //! hear of is not served past that time. The log is replayed from the number that the cache has, which after a start is 0:
 //! responses on a disk carry their own numbers, and the rules between those and now are what a replay brings back.
 //!
+//! Where several origins share a bucket, each sees within a second what the others add, and one that has not seen the bucket
+//! for 5 seconds refuses to say how far the log is: that much comes on top of the fence at worst.
+//!
 //! [`Config::purge_fence`]: crate::Config::purge_fence
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -175,6 +178,8 @@ fn apply(state: &State, page: &PurgePage) -> bool {
 
 fn apply_batch(state: &State, batch: &Batch) {
     let at = UNIX_EPOCH.checked_add(Duration::from_millis(batch.at_ms)).unwrap_or(UNIX_EPOCH);
+    // Also where the origin's clock is ahead.
+    let at = at.min(SystemTime::now());
     let mode = match batch.mode {
         origin::purge::Mode::Hard => Mode::Hard,
         origin::purge::Mode::Soft => Mode::Soft,

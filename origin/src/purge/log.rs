@@ -124,6 +124,10 @@ impl Log {
         self.looked.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < IN_TOUCH
     }
 
+    fn touch(&self, at: Instant) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
     /// Receives each change.
     pub fn watch(&self) -> watch::Receiver<Arc<Known>> {
         self.known.subscribe()
@@ -139,7 +143,9 @@ impl Log {
         let mut known = Known::clone(&self.known());
         for attempt in 0..MAX_ATTEMPTS {
             let (next, batch) = known.head.append(scopes.clone(), mode, id.clone(), now_ms);
+            let begun = Instant::now();
             if let Some(next) = self.swap(&known, next).await? {
+                self.touch(begun);
                 self.known.send_replace(Arc::new(next));
                 return Ok(batch);
             }
@@ -162,7 +168,7 @@ impl Log {
         let _turn = self.turn.lock().await;
         let (before, begun) = (self.known(), Instant::now());
         let known = read(&*self.store, &before, now_ms).await?;
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+        self.touch(begun);
         if known.etag != before.etag {
             self.known.send_replace(Arc::new(known));
         }
