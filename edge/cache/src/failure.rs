@@ -16,6 +16,10 @@ pub enum FailureKind {
     Corrupt,
     /// The request for the origin was given up before it finished, e.g. because its worker shut down.
     Abandoned,
+    /// It was not asked: it failed so often lately that the caller leaves it alone for a while.
+    Withheld,
+    /// It was not asked: the caller has too many requests under way.
+    Busy,
 }
 
 impl FailureKind {
@@ -26,6 +30,8 @@ impl FailureKind {
             Self::TimedOut => "origin-timed-out",
             Self::Corrupt => "origin-corrupt",
             Self::Abandoned => "origin-abandoned",
+            Self::Withheld => "origin-withheld",
+            Self::Busy => "origin-busy",
         }
     }
 }

@@ -42,6 +42,9 @@ pub struct Rules {
     /// How long past its lifetime a response may be sent when the origin fails, where the response itself says nothing
     /// (`stale-if-error`, RFC 5861 section 4). Default: none.
     pub stale_if_error: Option<Duration>,
+    /// The heuristic lifetime of 404, 405, 410, 414 and 501 (RFC 9111 section 4.2.2), which seldom have a `Last-Modified`;
+    /// 0 gives them that of all others. A response that names one keeps its own. Default: 0.
+    pub negative_ttl: Duration,
     /// Which request directives count. Default: [`ClientControl::Ignore`].
     pub client_control: ClientControl,
 }
@@ -52,6 +55,7 @@ impl Default for Rules {
             heuristic_divisor: 10,
             heuristic_max: Duration::from_secs(24 * 3600),
             stale_if_error: None,
+            negative_ttl: Duration::ZERO,
             client_control: ClientControl::Ignore,
         }
     }

@@ -12,6 +12,7 @@ pub(crate) mod origin;
 pub(crate) mod pop;
 pub(crate) mod pops;
 pub(crate) mod purge;
+pub(crate) mod protection;
 pub(crate) mod rollback;
 pub(crate) mod snapshot;
 pub(crate) mod up;

@@ -55,6 +55,50 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// Functions with a metric label of their own; the others share one.
     pub metrics_functions: usize,
+    /// How origins are spared.
+    pub protection: Protection,
+}
+
+/// How a PoP spares its origin, and the hosts outside that functions ask.
+///
+/// Two more bounds are no choice: a circuit breaker leaves an origin alone that fails (five times in a row, or half of at
+/// least twenty requests within ten seconds) for 1 s to 30 s, and retries are at most a fifth of what is sent and five a
+/// second besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protection {
+    /// Requests under way at a time with one origin, from sending to the last byte of the response. Over HTTP/1 each has
+    /// a connection. At least 1; default 1,024.
+    pub origin_requests: usize,
+    /// The same with all origins together; also the number of open connections past which none is kept for later.
+    /// Default 4,096.
+    pub requests: usize,
+    /// How long a request waits for its turn; for each that may be under way, four may wait. Default 3 s.
+    pub wait: Duration,
+    /// How long an origin may take for the head of a response, counted from the last byte of the request. Default 30 s.
+    pub head_timeout: Duration,
+    /// How often a request is sent again at most, when no connection came about or a kept one turns out to be closed. It
+    /// must be idempotent and have no body (RFC 9110 section 9.2.2). Default 2.
+    pub retries: u32,
+    /// How long 404, 405, 410, 414 and 501 count as fresh where the response says nothing. Default 0: what is not there
+    /// yet may be there the next moment, and only the origin knows.
+    pub negative_ttl: Duration,
+    /// How long past its lifetime a response is sent when the origin fails, where the response says nothing (RFC 5861
+    /// section 4). Default 1 h: an old page is more use than an error, and an hour is time to mend an origin.
+    pub stale_if_error: Duration,
+}
+
+impl Default for Protection {
+    fn default() -> Self {
+        Self {
+            origin_requests: 1024,
+            requests: 4096,
+            wait: Duration::from_secs(3),
+            head_timeout: Duration::from_secs(30),
+            retries: 2,
+            negative_ttl: Duration::ZERO,
+            stale_if_error: Duration::from_secs(3600),
+        }
+    }
 }
 
 /// Where a PoP's admin listener is, and what it asks for.

@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use isolate::limits::Limit;
 
 use crate::strikes::{STRIKES, WINDOW};
+use crate::upstream::Withheld;
 
 /// Why a request got no answer of a function or the origin. The cases of the design's table of faults.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -81,8 +82,12 @@ impl Fault {
             Self::Quarantined(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Bundle(_) => StatusCode::BAD_GATEWAY,
             Self::Function(fault) => StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            Self::Origin(failure) if failure.kind == cache::FailureKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-            Self::Origin(_) => StatusCode::BAD_GATEWAY,
+            Self::Origin(failure) => match failure.kind {
+                cache::FailureKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+                // Another PoP may have room. It would find the same origin in the same trouble.
+                cache::FailureKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
+                _ => StatusCode::BAD_GATEWAY,
+            },
         }
     }
 
@@ -91,15 +96,26 @@ impl Fault {
         match self {
             Self::Function(isolate::Fault::Limit { .. }) => "the function went over one of its limits".to_owned(),
             Self::Function(_) => "the function failed".to_owned(),
-            Self::Origin(_) => "the origin gave no response".to_owned(),
+            Self::Origin(failure) => match failure.kind {
+                cache::FailureKind::Withheld => {
+                    "the origin failed too often lately and is left alone for a while".to_owned()
+                }
+                cache::FailureKind::Busy => "too many requests to origins are under way on this PoP".to_owned(),
+                _ => "the origin gave no response".to_owned(),
+            },
             Self::NoCell(_) => "no process can be had for the function now".to_owned(),
             Self::Bundle(_) => "the function's version is damaged on this PoP".to_owned(),
             other => other.to_string(),
         }
     }
 
-    /// 503 says "this PoP, try again": when.
+    /// 503 says "this PoP, try again": when. So does an origin that is left alone for a while.
     fn retry_after(&self) -> Option<Duration> {
+        if let Self::Origin(failure) = self
+            && let Some(Withheld::Open(pause)) = failure.cause().downcast_ref()
+        {
+            return Some((*pause).max(Duration::from_secs(1)));
+        }
         (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(1))
     }
 
@@ -107,7 +123,9 @@ impl Fault {
     pub(crate) fn response(&self, request_id: Option<&str>) -> Response<Bytes> {
         let mut response = problem(self.status(), self.code(), &self.safe_message(), request_id);
         if let Some(after) = self.retry_after() {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000) as u64));
         }
         response
     }
@@ -119,6 +137,8 @@ pub(crate) const fn origin_code(kind: cache::FailureKind) -> &'static str {
         cache::FailureKind::TimedOut => "origin/timed-out",
         cache::FailureKind::Corrupt => "origin/corrupt",
         cache::FailureKind::Unreachable | cache::FailureKind::Abandoned => "origin/unreachable",
+        cache::FailureKind::Withheld => "origin/circuit-open",
+        cache::FailureKind::Busy => "overload/origin-busy",
     }
 }
 

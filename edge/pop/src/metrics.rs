@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::state::State;
-pub(crate) use count::Tally;
+use crate::upstream::{Gate, Phase, Side};
 use count::Totals;
+pub(crate) use count::{Histogram, Tally};
 use page::Samples;
 pub(crate) use page::{Format, page};
 use series::Functions;
@@ -256,6 +257,124 @@ pub(crate) const TABLE: &[Row] = &[
         read: |state, samples| {
             let failures = state.metrics.tally(|worker| &worker.unanswered);
             failures.iter().for_each(|(code, count)| samples.put(&[code], *count));
+        },
+    },
+    Row {
+        name: "skerry_origin_requests",
+        kind: Kind::Gauge,
+        labels: &["origin", "state"],
+        help: "Requests to origins: in-use ones are under way, each with a connection of its own over HTTP/1, waiting ones wait for their turn. Origin \"own\" is the PoP's, \"outside\" all that functions name.",
+        read: |state, samples| {
+            for side in Side::ALL {
+                let origins = state.origins.of(side);
+                let sum = |count: fn(&Gate) -> usize| origins.iter().map(|origin| count(origin.gate())).sum::<usize>();
+                samples.put(&[side.as_str(), "in-use"], sum(Gate::in_use));
+                samples.put(&[side.as_str(), "waiting"], sum(Gate::waiting));
+            }
+        },
+    },
+    Row {
+        name: "skerry_origin_requests_max",
+        kind: Kind::Gauge,
+        labels: &["bound"],
+        help: "The most that may be in use: with one origin (--origin-requests), and with all (--requests-out).",
+        read: |state, samples| {
+            samples.put(&["origin"], state.protection.origin_requests);
+            samples.put(&["all"], state.protection.requests);
+        },
+    },
+    Row {
+        name: "skerry_origin_requests_all",
+        kind: Kind::Gauge,
+        labels: &["state"],
+        help: "Requests that count for --requests-out, by whether they are under way or wait for others than their origin's.",
+        read: |state, samples| {
+            samples.put(&["in-use"], state.origins.overall().in_use());
+            samples.put(&["waiting"], state.origins.overall().waiting());
+        },
+    },
+    Row {
+        name: "skerry_origin_connections",
+        kind: Kind::Gauge,
+        labels: &["origin"],
+        help: "Connections to origins that are open, in use or idle.",
+        read: |state, samples| {
+            for side in Side::ALL {
+                samples.put(&[side.as_str()], state.origins.counts(side).connections.load(Ordering::Relaxed));
+            }
+        },
+    },
+    Row {
+        name: "skerry_origin_answer_duration_seconds",
+        kind: Kind::Histogram,
+        labels: &["origin"],
+        help: "Time from sending a request to the head of its response.",
+        read: |state, samples| {
+            for side in Side::ALL {
+                samples.histogram(&[side.as_str()], &state.origins.counts(side).answered.totals());
+            }
+        },
+    },
+    Row {
+        name: "skerry_origin_exchange_failures_total",
+        kind: Kind::Counter,
+        labels: &["origin", "code"],
+        help: "Requests to origins without a response, by the code of the fault. One may stand for many clients that waited for it.",
+        read: |state, samples| {
+            for side in Side::ALL {
+                let failures = Tally::sum([&state.origins.counts(side).failures]);
+                failures.iter().for_each(|(code, count)| samples.put(&[side.as_str(), code], *count));
+            }
+        },
+    },
+    Row {
+        name: "skerry_origin_retries_total",
+        kind: Kind::Counter,
+        labels: &["origin", "reason"],
+        help: "Requests sent again: no connection came about (connect), or a kept one was closed before a byte came back (closed). No-budget ones were not.",
+        read: |state, samples| {
+            for side in Side::ALL {
+                let retries = Tally::sum([&state.origins.counts(side).retries]);
+                retries.iter().for_each(|(reason, count)| samples.put(&[side.as_str(), reason], *count));
+            }
+        },
+    },
+    Row {
+        name: "skerry_origin_retry_budget",
+        kind: Kind::Gauge,
+        labels: &["origin"],
+        help: "Retries that the origin may still be sent at once; outside, the least that one has left.",
+        read: |state, samples| {
+            for side in Side::ALL {
+                let left = state.origins.of(side).into_iter().map(|origin| origin.budget.left(state.millis()));
+                samples.known_of(&[side.as_str()], left.reduce(f64::min));
+            }
+        },
+    },
+    Row {
+        name: "skerry_origin_breakers",
+        kind: Kind::Gauge,
+        labels: &["origin", "state"],
+        help: "Origins by the state of their circuit breakers: while one is open, or half-open for a probe, the origin is left alone.",
+        read: |state, samples| {
+            for side in Side::ALL {
+                let origins = state.origins.of(side);
+                for phase in Phase::ALL {
+                    let count = origins.iter().filter(|origin| origin.breaker.phase(state.millis()) == phase).count();
+                    samples.put(&[side.as_str(), phase.as_str()], count);
+                }
+            }
+        },
+    },
+    Row {
+        name: "skerry_origin_breaker_opened_total",
+        kind: Kind::Counter,
+        labels: &["origin"],
+        help: "Times that a circuit breaker opened because its origin failed.",
+        read: |state, samples| {
+            for side in Side::ALL {
+                samples.put(&[side.as_str()], state.origins.counts(side).opened.load(Ordering::Relaxed));
+            }
         },
     },
     Row {

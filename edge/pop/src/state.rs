@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use cache::Cache;
@@ -15,7 +15,7 @@ use origin::bundle::Isolation;
 use tokio::sync::mpsc;
 
 use crate::bindings::Limiters;
-use crate::config::{Config, StartError};
+use crate::config::{Config, Protection, StartError};
 use crate::function::Function;
 use crate::head::cdn_id;
 use crate::metrics::Metrics;
@@ -23,6 +23,7 @@ use crate::purge::Standing;
 use crate::routes::Routes;
 use crate::shelf::Shelf;
 use crate::strikes::Strikes;
+use crate::upstream::Origins;
 use crate::worker::Provision;
 
 /// One PoP. Nothing in it belongs to a thread.
@@ -32,6 +33,8 @@ pub(crate) struct State {
     pub(crate) name_value: HeaderValue,
     pub(crate) cdn_id: String,
     pub(crate) origin: Uri,
+    pub(crate) origins: Origins,
+    pub(crate) protection: Protection,
     pub(crate) trust: Vec<IpNet>,
     pub(crate) allow_fetch: Vec<IpNet>,
     pub(crate) routes: ArcSwap<Routes>,
@@ -67,6 +70,13 @@ impl State {
         let cache = Cache::new(cache::Config {
             identity: config.name.clone(),
             capacity_bytes: config.cache_bytes,
+            // Whoever waits for another's request waits as long as that may.
+            follower_wait: config.protection.wait + config.protection.head_timeout + Duration::from_secs(5),
+            rules: cache::policy::Rules {
+                negative_ttl: config.protection.negative_ttl,
+                stale_if_error: Some(config.protection.stale_if_error),
+                ..cache::policy::Rules::default()
+            },
             ..cache::Config::default()
         });
         Ok(Arc::new(Self {
@@ -74,6 +84,8 @@ impl State {
             name_value: HeaderValue::from_str(&config.name).map_err(|_| StartError::Name(config.name.clone()))?,
             name: config.name.clone(),
             origin: config.origin.clone(),
+            origins: Origins::new(&config.protection),
+            protection: config.protection.clone(),
             trust: config.trust.clone(),
             allow_fetch: config.allow_fetch.clone(),
             routes: ArcSwap::default(),

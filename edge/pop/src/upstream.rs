@@ -17,26 +17,42 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use crate::fault::origin_code;
 use crate::head;
 use crate::state::State;
 
+mod breaker;
+mod budget;
+mod gate;
+mod origins;
 mod patience;
+mod retry;
+mod wire;
 
+use breaker::Pass;
+pub(crate) use breaker::Phase;
+pub(crate) use gate::Gate;
+use origins::{Origin, Place};
+pub(crate) use origins::{Origins, Side, Withheld};
 use patience::{Arriving, Upload};
+use wire::{Dial, Heard};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// For each host, on each thread.
 const IDLE_CONNECTIONS: usize = 64;
+/// The largest head of a response over HTTP/1, in bytes, and its most lines.
+const HEAD_BYTES: usize = 128 << 10;
+const HEAD_LINES: usize = 128;
 
-type Connector = HttpsConnector<HttpConnector<Guarded>>;
+type Connector = Dial<HttpsConnector<HttpConnector<Guarded>>>;
 
 /// One thread's connections to the outside.
 #[derive(Clone)]
 pub(crate) struct Upstream {
     state: Arc<State>,
     /// To the origin, wherever the operator put it.
-    origin: Pool<HttpConnector, OriginBody>,
+    origin: Pool<Dial<HttpConnector>, OriginBody>,
     /// To where functions want: public addresses, and those allowed.
     outside: Pool<Connector, OriginBody>,
 }
@@ -68,6 +84,8 @@ impl Upstream {
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(guarded);
+        let plain = Dial::new(plain, Arc::clone(&state), Side::Own);
+        let https = Dial::new(https, Arc::clone(&state), Side::Outside);
         Self { state, origin: pool().build(plain), outside: pool().build(https) }
     }
 
@@ -101,13 +119,28 @@ impl Upstream {
         self.send(false, head, body).await
     }
 
-    /// One request on the wire.
+    /// One request, on the wire as often as it may be.
     async fn send(
         &self,
         to_origin: bool,
         mut head: Parts,
         body: isolate::Body,
     ) -> Result<Response<OriginBody>, OriginFailure> {
+        let side = if to_origin { Side::Own } else { Side::Outside };
+        self.address(side, &mut head)?;
+        let authority = head.uri.authority().map_or("", http::uri::Authority::as_str);
+        let (origins, now) = (&self.state.origins, || self.state.millis());
+        let origin = if to_origin { origins.own() } else { origins.outside(authority, now()) };
+        let sent = match origins.enter(&origin, now).await {
+            Ok((place, pass)) => self.ask(side, &origin, (place, pass), head, body).await,
+            Err(withheld @ Withheld::Open(_)) => Err(failure(FailureKind::Withheld, withheld)),
+            Err(withheld @ Withheld::Busy) => Err(failure(FailureKind::Busy, withheld)),
+        };
+        sent.inspect_err(|failure| origins.counts(side).failures.add(origin_code(failure.kind), 1))
+    }
+
+    /// Makes the head what goes on the wire.
+    fn address(&self, side: Side, head: &mut Parts) -> Result<(), OriginFailure> {
         head::remove_hop_by_hop(&mut head.headers);
         head::mark_loop(&mut head.headers, &self.state.cdn_id);
         let authority = head.uri.authority().map(ToString::to_string).unwrap_or_default();
@@ -118,23 +151,93 @@ impl Upstream {
         // The body does not wait to be asked for, and an origin that must refuse (417) would do so on behalf of others.
         head.headers.remove(header::EXPECT);
         head.version = Version::HTTP_11;
+        if self.state.origins.is_crowded() {
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        match side {
+            Side::Own => {
+                head.uri = at(&self.state.origin, &head.uri).map_err(|e| failure(FailureKind::Unreachable, e))?;
+                Ok(())
+            }
+            Side::Outside => self.may_reach(&head.uri),
+        }
+    }
+
+    /// Asks an origin, again where that does no harm, and tells its breaker what came of it.
+    async fn ask(
+        &self,
+        side: Side,
+        origin: &Origin,
+        (place, pass): (Place, Pass),
+        head: Parts,
+        body: isolate::Body,
+    ) -> Result<Response<OriginBody>, OriginFailure> {
+        let (state, counts) = (&self.state, self.state.origins.counts(side));
+        origin.budget.deposit();
+        let (mut next, mut tries) = (Some((head, body)), 0);
+        while let Some((head, body)) = next.take() {
+            let copy = retry::copy(&head, &body);
+            let began = Instant::now();
+            let error = match self.exchange(side, head, body).await {
+                Ok(response) => {
+                    counts.answered.observe(began.elapsed());
+                    origin.breaker.succeeded(state.millis());
+                    return Ok(response.map(|body| Arriving::new(body, place).boxed_unsync()));
+                }
+                Err(error) => error,
+            };
+            if let (Some(copy), Some(reason)) = (copy, error.retry)
+                && tries < state.protection.retries
+            {
+                if origin.budget.withdraw(state.millis()) {
+                    counts.retries.add(reason, 1);
+                    tokio::time::sleep(retry::pause(tries, rand::random())).await;
+                    tries += 1;
+                    next = Some(copy);
+                    continue;
+                }
+                counts.retries.add("no-budget", 1);
+            }
+            if error.blames && origin.breaker.failed(pass, state.millis(), rand::random()) {
+                counts.opened.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(pop = %state.name, origin = side.as_str(), error = %error.failure, "an origin fails and is left alone for a while");
+            }
+            return Err(error.failure);
+        }
+        Err(failure(FailureKind::Abandoned, "no request was sent"))
+    }
+
+    /// One request on the wire, once.
+    async fn exchange(
+        &self,
+        side: Side,
+        head: Parts,
+        body: isolate::Body,
+    ) -> Result<Response<hyper::body::Incoming>, retry::Failed> {
+        let patience = self.state.protection.head_timeout;
         let (body, moving) = Upload::new(body);
-        let sending = if to_origin {
-            head.uri = at(&self.state.origin, &head.uri).map_err(|e| failure(FailureKind::Unreachable, e))?;
-            self.origin.request(Request::from_parts(head, body.boxed_unsync()))
-        } else {
-            self.may_reach(&head.uri)?;
-            self.outside.request(Request::from_parts(head, body.boxed_unsync()))
+        let request = Request::from_parts(head, body.boxed_unsync());
+        let sending = match side {
+            Side::Own => self.origin.request(request),
+            Side::Outside => self.outside.request(request),
         };
         let sent = tokio::select! {
             sent = sending => sent,
-            () = moving.still_for(HEAD_TIMEOUT) => {
-                return Err(failure(FailureKind::TimedOut, "no response head within 30 s of the request's last byte"));
+            () = moving.still_for(patience) => {
+                let cause = format!("no response head within {patience:?} of the request's last byte");
+                return Err(retry::Failed::of_origin(failure(FailureKind::TimedOut, cause)));
             }
         };
-        let mut response = sent.map_err(|error| failure(kind(&error), chain(&error)))?;
+        let mut response = sent.map_err(|error| retry::Failed::of(&error))?;
+        let fields = response.headers();
+        if fields.contains_key(header::TRANSFER_ENCODING) && fields.contains_key(header::CONTENT_LENGTH) {
+            // Who believes the one sees another response than who believes the other (RFC 9112 section 6.3).
+            response.extensions().get().inspect(|heard: &&Heard| heard.condemn());
+            let cause = "the response has both Transfer-Encoding and Content-Length";
+            return Err(retry::Failed::of_origin(failure(FailureKind::Corrupt, cause)));
+        }
         head::remove_hop_by_hop(response.headers_mut());
-        Ok(response.map(|body| Arriving::new(body).boxed_unsync()))
+        Ok(response)
     }
 
     /// An address in a URL never meets the resolver, so it is judged here; names are judged by what they resolve to.
@@ -152,6 +255,10 @@ impl Upstream {
 fn pool() -> hyper_util::client::legacy::Builder {
     let mut pool = Pool::builder(TokioExecutor::new());
     pool.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIMEOUT).pool_max_idle_per_host(IDLE_CONNECTIONS);
+    pool.http1_max_buf_size(HEAD_BYTES).http1_max_headers(HEAD_LINES);
+    // A request of which not a byte was sent, because the kept connection for it turned out to be closed, takes another one
+    // by itself, whatever its method: no origin sees it twice. All other retries are `retry`'s.
+    pool.retry_canceled_requests(true);
     pool
 }
 
@@ -165,20 +272,6 @@ fn at(base: &Uri, uri: &Uri) -> Result<Uri, http::Error> {
 
 fn failure(kind: FailureKind, cause: impl Into<cache::BoxError>) -> OriginFailure {
     OriginFailure::new(kind, cause)
-}
-
-fn kind(error: &hyper_util::client::legacy::Error) -> FailureKind {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
-            return FailureKind::Corrupt;
-        }
-        if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::TimedOut) {
-            return FailureKind::TimedOut;
-        }
-        cause = error.source();
-    }
-    FailureKind::Unreachable
 }
 
 /// The whole story of an error in one line.

@@ -59,6 +59,9 @@ pub fn lifetime(
         let expires = date(headers, &EXPIRES);
         return expires.and_then(|expires| expires.duration_since(made).ok()).unwrap_or_default();
     }
+    if !rules.negative_ttl.is_zero() && matches!(status.as_u16(), 404 | 405 | 410 | 414 | 501) {
+        return rules.negative_ttl;
+    }
     if heuristically_cacheable(status) || control.public { heuristic(headers, made, rules) } else { Duration::ZERO }
 }
 
@@ -168,6 +171,24 @@ mod tests {
         let public = Control { public: true, ..Control::default() };
         assert_eq!(of(StatusCode::FOUND, &public), Rules::default().heuristic_max);
         assert_eq!(lifetime_of(&[(LAST_MODIFIED, when(DAY + 50))]), 0, "modified in the future");
+    }
+
+    #[test]
+    fn an_answer_that_there_is_nothing_lives_as_long_as_configured_unless_it_says_otherwise() {
+        let rules = Rules { negative_ttl: Duration::from_secs(5), ..Rules::default() };
+        let of = |status: u16, lines: &[(HeaderName, String)]| {
+            let headers = headers(lines);
+            let control = Control::of_response(&headers);
+            lifetime(StatusCode::from_u16(status).unwrap(), &headers, &control, exchange(DAY, DAY), &rules).as_secs()
+        };
+        for status in [404, 405, 410, 414, 501] {
+            assert_eq!(of(status, &[]), 5);
+            assert_eq!(of(status, &[(http::header::CACHE_CONTROL, "max-age=0".into())]), 0);
+            assert_eq!(of(status, &[(EXPIRES, "0".into())]), 0);
+        }
+        for status in [200, 204, 302, 403, 500, 503] {
+            assert_eq!(of(status, &[]), 0, "{status}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 
+use super::protection::ProtectionArgs;
 use crate::access::{AccessError, TokenArgs, read_token};
 use crate::output::Failure;
 use crate::signals::{self, Input};
@@ -82,6 +83,8 @@ pub(crate) struct Pop {
     /// nothing by itself. With isolate, functions whose project file says "isolation": "process" have one
     #[arg(long, value_name = "WALL", default_value_t = pop::Isolation::Isolate)]
     isolation: pop::Isolation,
+    #[command(flatten)]
+    protection: ProtectionArgs,
     /// End when standard input ends, as a child of a supervisor does
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -152,6 +155,7 @@ impl Pop {
             ready: usize::from(self.ready),
             snapshot_maker: std::env::current_exe().ok(),
             isolation: self.isolation,
+            protection: self.protection.protection(),
             // The very program that runs, even when another has taken its name since: both must be of one build.
             cell_program: Some("/proc/self/exe".into()),
         };

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use isolate::Platform;
 
 use super::jwt;
+use super::protection::ProtectionArgs;
 use crate::deploy;
 use crate::output::{Failure, Progress};
 use crate::project;
@@ -82,6 +83,8 @@ pub(crate) struct Up {
     /// Networks that functions may fetch from although they are not public, for instance 127.0.0.1/32
     #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     allow_fetch: Vec<IpNet>,
+    #[command(flatten)]
+    protection: ProtectionArgs,
     /// Object store of the origin: a folder; `memory`, gone with the origin; or s3://bucket/prefix with the AWS_* variables
     /// for access [default: a folder in the state]
     #[arg(long)]
@@ -123,6 +126,7 @@ impl Up {
             cache: self.cache,
             isolates: self.isolates,
             isolation: self.isolation,
+            protection: self.protection,
             allow_fetch: self.allow_fetch,
             geo: self.geo.map(|path| path.canonicalize().map_err(|error| unreadable(&path, &error))).transpose()?,
             call: Call {

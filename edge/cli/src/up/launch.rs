@@ -25,6 +25,7 @@ use super::supervise::{Backoff, Event, Member, Probe, until};
 use crate::access;
 use crate::alarm::Alarm;
 use crate::bundling::Built;
+use crate::commands::protection::ProtectionArgs;
 use crate::deploy::{self, State};
 use crate::fleet::{self, Fleet, OriginNode, Place, PopNode};
 use crate::front::{self, Backend, Front, Spot};
@@ -61,6 +62,8 @@ pub(crate) struct Settings {
     pub isolates: u64,
     /// What stands between functions, at least.
     pub isolation: pop::Isolation,
+    /// How the PoPs spare origins.
+    pub protection: ProtectionArgs,
     /// Networks that functions may fetch from although they are not public.
     pub allow_fetch: Vec<IpNet>,
     /// Geolocation database; the built-in one without.
@@ -407,6 +410,7 @@ fn members(settings: &Settings, fleet: &Fleet, program: &Path, control: &Control
         arguments.extend(["--trust".into(), text(&TRUST.join(",")), "--cache".into(), text(&settings.cache)]);
         arguments.extend(["--isolates".into(), text(&settings.isolates)]);
         arguments.extend(["--isolation".into(), text(&settings.isolation)]);
+        arguments.extend(settings.protection.arguments());
         if !settings.allow_fetch.is_empty() {
             let networks: Vec<String> = settings.allow_fetch.iter().map(ToString::to_string).collect();
             arguments.extend(["--allow-fetch".into(), text(&networks.join(","))]);

@@ -95,8 +95,13 @@ impl<'a> Samples<'a> {
 
     /// The only value, where it is known.
     pub(crate) fn known(&mut self, value: Option<impl Display>) {
+        self.known_of(&[], value);
+    }
+
+    /// A value with its labels, where it is known.
+    pub(crate) fn known_of(&mut self, labels: &[&str], value: Option<impl Display>) {
         if let Some(value) = value {
-            self.put(&[], value);
+            self.put(labels, value);
         }
     }
 

@@ -33,6 +33,7 @@ fn state(most: usize) -> std::sync::Arc<State> {
         snapshot_maker: None,
         isolation: origin::bundle::Isolation::Isolate,
         cell_program: None,
+        protection: crate::config::Protection::default(),
     })
     .unwrap()
 }

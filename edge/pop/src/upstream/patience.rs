@@ -11,6 +11,8 @@ use hyper::body::Incoming;
 use isolate::BoxError;
 use tokio::time::{Instant, Sleep};
 
+use super::origins::Place;
+
 /// Longest wait for the next piece of a response's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -67,13 +69,16 @@ impl Body for Upload {
 /// A response's body that fails when its origin has sent nothing for [`BODY_TIMEOUT`].
 pub(super) struct Arriving {
     body: Incoming,
+    /// Among the requests under way, to the last byte.
+    place: Option<Place>,
     /// Set at the first wait: most bodies never wait that long, and many never at all.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Arriving {
-    pub(super) fn new(body: Incoming) -> Self {
-        Self { body, timer: None }
+    pub(super) fn new(body: Incoming, place: Place) -> Self {
+        let place = (!body.is_end_stream()).then_some(place);
+        Self { body, place, timer: None }
     }
 }
 
@@ -84,6 +89,9 @@ impl Body for Arriving {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.timer = None;
+            if !matches!(frame, Some(Ok(_))) || self.body.is_end_stream() {
+                self.place = None;
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(BODY_TIMEOUT)));

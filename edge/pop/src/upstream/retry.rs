@@ -1,0 +1,92 @@
+//! Which requests are sent again.
+//!
+//! Only those that no origin can have acted on, or that may be acted on twice: idempotent ones (RFC 9110 section 9.2.2)
+//! without a body, when no connection came about, or when a kept connection was closed before a byte came back. Never after
+//! a byte of a response, and never after a time limit: whoever asked has waited long enough.
+
+use std::error::Error;
+use std::time::Duration;
+
+use cache::{FailureKind, OriginFailure};
+use http::Method;
+use http::request::Parts;
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Empty};
+
+use super::wire::Heard;
+use super::{Refused, chain, failure};
+
+/// Why a request on the wire got no response.
+pub(super) struct Failed {
+    pub(super) failure: OriginFailure,
+    /// Why it may be sent again, if it may.
+    pub(super) retry: Option<&'static str>,
+    /// It says something about the origin.
+    pub(super) blames: bool,
+}
+
+impl Failed {
+    /// The origin's fault, and final.
+    pub(super) fn of_origin(failure: OriginFailure) -> Self {
+        Self { failure, retry: None, blames: true }
+    }
+
+    pub(super) fn of(error: &hyper_util::client::legacy::Error) -> Self {
+        let kind = kind(error);
+        let retry = match kind {
+            FailureKind::Unreachable if causes(error).any(|cause| cause.is::<Refused>()) => None,
+            FailureKind::Unreachable if error.is_connect() => Some("connect"),
+            FailureKind::Unreachable if closed_unheard(error) => Some("closed"),
+            _ => None,
+        };
+        // A client that broke off its upload, and an address that no function may reach, are not the origin's doing.
+        let of_request = |cause: &(dyn Error + 'static)| {
+            cause.is::<Refused>() || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user)
+        };
+        let blames = !causes(error).any(of_request);
+        Self { failure: failure(kind, chain(error)), retry, blames }
+    }
+}
+
+/// Head and body of a request to be sent once more, if it is one that may be.
+pub(super) fn copy(head: &Parts, body: &isolate::Body) -> Option<(Parts, isolate::Body)> {
+    let idempotent = matches!(
+        head.method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    );
+    let empty = || -> isolate::Body { Box::pin(Empty::new().map_err(|never| match never {})) };
+    (idempotent && body.is_end_stream()).then(|| (head.clone(), empty()))
+}
+
+/// How long to wait before the next try: up to 25 ms, then up to 50 ms, and so on. `random` is at least 0 and below 1.
+pub(super) fn pause(tries: u32, random: f64) -> Duration {
+    (Duration::from_millis(25) * (1 << tries.min(6))).mul_f64(random)
+}
+
+/// A connection that had served before was closed, and nothing came on it for this request.
+fn closed_unheard(error: &hyper_util::client::legacy::Error) -> bool {
+    let mut extras = http::Extensions::new();
+    error.connect_info().inspect(|connection| connection.get_extras(&mut extras));
+    extras.get().is_some_and(Heard::nothing_anew)
+}
+
+fn kind(error: &hyper_util::client::legacy::Error) -> FailureKind {
+    for error in causes(error) {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            return FailureKind::Corrupt;
+        }
+        if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::TimedOut) {
+            return FailureKind::TimedOut;
+        }
+    }
+    FailureKind::Unreachable
+}
+
+/// An error and what caused it, and so on. An I/O error does not count the error it was made of among its causes.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        let error: &'a (dyn Error + 'static) = *error;
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source())
+    })
+}
