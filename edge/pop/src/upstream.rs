@@ -198,7 +198,7 @@ impl Upstream {
                 }
                 counts.retries.add("no-budget", 1);
             }
-            if error.blames && origin.breaker.failed(pass, state.millis(), rand::random()) {
+            if error.absent && origin.breaker.failed(pass, state.millis(), rand::random()) {
                 counts.opened.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(pop = %state.name, origin = side.as_str(), error = %error.failure, "an origin fails and is left alone for a while");
             }
@@ -224,17 +224,14 @@ impl Upstream {
         let sent = tokio::select! {
             sent = sending => sent,
             () = moving.still_for(patience) => {
-                let cause = format!("no response head within {patience:?} of the request's last byte");
-                return Err(retry::Failed::of_origin(failure(FailureKind::TimedOut, cause)));
+                return Err(retry::Failed::late(patience));
             }
         };
         let mut response = sent.map_err(|error| retry::Failed::of(&error))?;
-        let fields = response.headers();
-        if fields.contains_key(header::TRANSFER_ENCODING) && fields.contains_key(header::CONTENT_LENGTH) {
-            // Who believes the one sees another response than who believes the other (RFC 9112 section 6.3).
+        if let Some(cause) = ambiguous(response.headers()) {
+            // Nobody knows where the next response begins on its connection.
             response.extensions().get().inspect(|heard: &&Heard| heard.condemn());
-            let cause = "the response has both Transfer-Encoding and Content-Length";
-            return Err(retry::Failed::of_origin(failure(FailureKind::Corrupt, cause)));
+            return Err(retry::Failed::corrupt(cause));
         }
         head::remove_hop_by_hop(response.headers_mut());
         Ok(response)
@@ -268,6 +265,18 @@ fn at(base: &Uri, uri: &Uri) -> Result<Uri, http::Error> {
     let scheme = base.scheme_str().unwrap_or("http");
     let authority = base.authority().map_or("", http::uri::Authority::as_str);
     Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build()
+}
+
+/// Why two readers could take the response for two different ones (RFC 9112 sections 6.1 and 6.3).
+fn ambiguous(fields: &http::HeaderMap) -> Option<&'static str> {
+    let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
+    let coding = codings.next()?;
+    if fields.contains_key(header::CONTENT_LENGTH) {
+        return Some("the response has both Transfer-Encoding and Content-Length");
+    }
+    // Any other coding was not asked for (TE) and would be lost with the field.
+    let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+    (!chunked).then_some("the response has a Transfer-Encoding other than chunked")
 }
 
 fn failure(kind: FailureKind, cause: impl Into<cache::BoxError>) -> OriginFailure {

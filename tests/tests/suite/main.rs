@@ -17,6 +17,7 @@ mod jwt;
 mod limits;
 mod lost;
 mod metrics;
+mod origin_protection;
 mod poisoning;
 mod purge;
 mod rate_limit;

@@ -21,30 +21,39 @@ pub(super) struct Failed {
     pub(super) failure: OriginFailure,
     /// Why it may be sent again, if it may.
     pub(super) retry: Option<&'static str>,
-    /// It says something about the origin.
-    pub(super) blames: bool,
+    /// The origin is not there, or not in time. One that answers nonsense is there: else whoever knows a URL that makes it
+    /// do so could have it left alone.
+    pub(super) absent: bool,
 }
 
 impl Failed {
-    /// The origin's fault, and final.
-    pub(super) fn of_origin(failure: OriginFailure) -> Self {
-        Self { failure, retry: None, blames: true }
+    /// Nothing came within this time.
+    pub(super) fn late(patience: Duration) -> Self {
+        let cause = format!("no response head within {patience:?} of the request's last byte");
+        Self { failure: failure(FailureKind::TimedOut, cause), retry: None, absent: true }
+    }
+
+    /// A response came that is none.
+    pub(super) fn corrupt(cause: &'static str) -> Self {
+        Self { failure: failure(FailureKind::Corrupt, cause), retry: None, absent: false }
     }
 
     pub(super) fn of(error: &hyper_util::client::legacy::Error) -> Self {
         let kind = kind(error);
+        let heard = heard(error);
         let retry = match kind {
             FailureKind::Unreachable if causes(error).any(|cause| cause.is::<Refused>()) => None,
             FailureKind::Unreachable if error.is_connect() => Some("connect"),
-            FailureKind::Unreachable if closed_unheard(error) => Some("closed"),
+            FailureKind::Unreachable if heard.nothing_anew() => Some("closed"),
             _ => None,
         };
         // A client that broke off its upload, and an address that no function may reach, are not the origin's doing.
         let of_request = |cause: &(dyn Error + 'static)| {
             cause.is::<Refused>() || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user)
         };
-        let blames = !causes(error).any(of_request);
-        Self { failure: failure(kind, chain(error)), retry, blames }
+        let silent = kind != FailureKind::Corrupt && !heard.replied();
+        let absent = silent && !causes(error).any(of_request);
+        Self { failure: failure(kind, chain(error)), retry, absent }
     }
 }
 
@@ -63,11 +72,11 @@ pub(super) fn pause(tries: u32, random: f64) -> Duration {
     (Duration::from_millis(25) * (1 << tries.min(6))).mul_f64(random)
 }
 
-/// A connection that had served before was closed, and nothing came on it for this request.
-fn closed_unheard(error: &hyper_util::client::legacy::Error) -> bool {
+/// What was heard on the connection, nothing where there was none.
+fn heard(error: &hyper_util::client::legacy::Error) -> Heard {
     let mut extras = http::Extensions::new();
     error.connect_info().inspect(|connection| connection.get_extras(&mut extras));
-    extras.get().is_some_and(Heard::nothing_anew)
+    extras.remove().unwrap_or_default()
 }
 
 fn kind(error: &hyper_util::client::legacy::Error) -> FailureKind {
