@@ -57,6 +57,31 @@ pub struct Config {
     pub metrics_functions: usize,
     /// How origins are spared.
     pub protection: Protection,
+    /// PoPs of the same fleet, this one perhaps among them, that are asked instead of the origin; none by default.
+    pub shields: Vec<Shield>,
+}
+
+/// A PoP that others ask instead of the origin, so that the origin is asked once for what all of them want.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shield {
+    /// Its name, as it has it itself: one that finds itself chosen asks the origin.
+    pub name: String,
+    /// Where it serves, `http://host:port`.
+    pub url: Uri,
+}
+
+impl std::str::FromStr for Shield {
+    type Err = String;
+
+    /// Reads `name=http://host:port`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("{text:?} is not a shield: write its name and where it serves, like lhr=http://10.0.0.1:8081");
+        let (name, url) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(wrong)?;
+        let url: Uri = url.parse().map_err(|_| wrong())?;
+        let plain = url.scheme_str() == Some("http") && url.authority().is_some() && matches!(url.path(), "" | "/");
+        if plain && url.query().is_none() { Ok(Self { name: name.to_owned(), url }) } else { Err(wrong()) }
+    }
 }
 
 /// How a PoP spares its origin, and the hosts outside that functions ask.

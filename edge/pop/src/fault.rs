@@ -26,6 +26,10 @@ pub(crate) enum Fault {
     RequestBody(u64),
     #[error("the request has been through this PoP before (CDN-Loop): a function or the origin sends it back here")]
     Loop,
+    #[error(
+        "the request says that a PoP sends it, and it does not have this fleet's pass: all PoPs need the same token"
+    )]
+    NoPeer,
     #[error("this PoP has no manifest yet: the control API did not answer so far")]
     NotReady,
     #[error("this PoP is being stopped")]
@@ -59,6 +63,7 @@ impl Fault {
             Self::UnknownRoute(_) => "client/unknown-route",
             Self::RequestBody(_) => Limit::RequestBody.row().code,
             Self::Loop => "client/loop",
+            Self::NoPeer => "client/no-peer",
             Self::NotReady => "overload/not-ready",
             Self::Draining => "overload/draining",
             Self::WorkerLost => "overload/worker-lost",
@@ -77,6 +82,7 @@ impl Fault {
             Self::UnknownHost(_) | Self::UnknownRoute(_) => StatusCode::NOT_FOUND,
             Self::RequestBody(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::NoPeer => StatusCode::FORBIDDEN,
             Self::NotReady | Self::Draining | Self::WorkerLost | Self::NoCell(_) => StatusCode::SERVICE_UNAVAILABLE,
             // Not 503: another PoP that still runs it would only lose its workers to it, too.
             Self::Quarantined(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::state::State;
-use crate::upstream::{Gate, Phase, Side};
+use crate::upstream::{Gate, Origin, Phase, Side};
 use count::Totals;
 pub(crate) use count::{Histogram, Tally};
 use page::Samples;
@@ -115,6 +115,10 @@ pub(crate) struct Row {
     labels: &'static [&'static str],
     help: &'static str,
     read: fn(&State, &mut Samples<'_>),
+}
+
+fn origins_of(state: &State, side: Side) -> Vec<std::sync::Arc<Origin>> {
+    if side == Side::Shield { state.tier.shields() } else { state.origins.of(side) }
 }
 
 /// Every metric, in the order in which they are shown.
@@ -263,10 +267,10 @@ pub(crate) const TABLE: &[Row] = &[
         name: "skerry_origin_requests",
         kind: Kind::Gauge,
         labels: &["origin", "state"],
-        help: "Requests to origins: in-use ones are under way, each with a connection of its own over HTTP/1, waiting ones wait for their turn. Origin \"own\" is the PoP's, \"outside\" all that functions name.",
+        help: "Requests to origins: in-use ones are under way, each with a connection of its own over HTTP/1, waiting ones wait for their turn. Origin \"own\" is the PoP's, \"outside\" all that functions name, \"shield\" the PoPs that are asked in its place.",
         read: |state, samples| {
             for side in Side::ALL {
-                let origins = state.origins.of(side);
+                let origins = origins_of(state, side);
                 let sum = |count: fn(&Gate) -> usize| origins.iter().map(|origin| count(origin.gate())).sum::<usize>();
                 samples.put(&[side.as_str(), "in-use"], sum(Gate::in_use));
                 samples.put(&[side.as_str(), "waiting"], sum(Gate::waiting));
@@ -340,13 +344,23 @@ pub(crate) const TABLE: &[Row] = &[
         },
     },
     Row {
+        name: "skerry_shield_detours_total",
+        kind: Kind::Counter,
+        labels: &["reason"],
+        help: "Requests that went to the origin past their shield: it is left alone for a while (open), failed (failed), or cannot serve (unable).",
+        read: |state, samples| {
+            let detours = Tally::sum([&state.origins.counts(Side::Shield).detours]);
+            detours.iter().for_each(|(reason, count)| samples.put(&[reason], *count));
+        },
+    },
+    Row {
         name: "skerry_origin_retry_budget",
         kind: Kind::Gauge,
         labels: &["origin"],
         help: "Retries that the origin may still be sent at once; outside, the least that one has left.",
         read: |state, samples| {
             for side in Side::ALL {
-                let left = state.origins.of(side).into_iter().map(|origin| origin.budget.left(state.millis()));
+                let left = origins_of(state, side).into_iter().map(|origin| origin.budget.left(state.millis()));
                 samples.known_of(&[side.as_str()], left.reduce(f64::min));
             }
         },
@@ -358,7 +372,7 @@ pub(crate) const TABLE: &[Row] = &[
         help: "Origins by the state of their circuit breakers: while one is open, or half-open for a probe, the origin is left alone.",
         read: |state, samples| {
             for side in Side::ALL {
-                let origins = state.origins.of(side);
+                let origins = origins_of(state, side);
                 for phase in Phase::ALL {
                     let count = origins.iter().filter(|origin| origin.breaker.phase(state.millis()) == phase).count();
                     samples.put(&[side.as_str(), phase.as_str()], count);

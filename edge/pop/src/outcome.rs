@@ -123,6 +123,8 @@ pub(crate) struct Record {
     /// What the cache in front did with it, where there is one.
     pub(crate) front: Option<cache::Outcome>,
     pub(crate) notes: Rc<Notes>,
+    /// Another PoP asks, whose response it becomes.
+    pub(crate) for_pop: bool,
 }
 
 /// What the function's capabilities write down.
@@ -153,11 +155,15 @@ impl Record {
             timing: None,
             front: None,
             notes: Rc::default(),
+            for_pop: false,
         }
     }
 
     /// Adds to every response what this PoP has to say about it.
     pub(crate) fn describe(&self, state: &State, took: Duration, response: &mut Response<ClientBody>) {
+        if self.for_pop {
+            return;
+        }
         let headers = response.headers_mut();
         headers.reserve(5);
         headers.insert(POP, state.name_value.clone());

@@ -28,7 +28,7 @@ use crate::outcome::{ClientBody, Record, Unanswered, tell_start};
 use crate::routes::{Found, Live};
 use crate::state::State;
 use crate::trace::Trace;
-use crate::upstream::Target;
+use crate::upstream::{Errand, OWN, Target};
 use crate::worker::{HEAD_BYTES, Worker};
 
 /// Answers one request. Nothing that happens on the way leaves the client without a response.
@@ -65,6 +65,10 @@ async fn answer(
         return health(worker);
     }
     let authority = check(worker, &mut head)?;
+    if let Some(errand) = worker.state.tier.open(&mut head)? {
+        record.for_pop = true;
+        return Box::pin(run_errand(worker, errand, head, body, record)).await;
+    }
     let (function, pattern) = route(worker, head::host(&authority), head.uri.path())?;
     record.function = Some(Arc::clone(&function));
     record.routed = Some(record.began.elapsed());
@@ -253,6 +257,34 @@ async fn from_origin(
     Ok(response.map(ClientBody::Cache))
 }
 
+/// What another PoP asks, whose shield this one is: from the cache or the origin.
+async fn run_errand(
+    worker: &Worker,
+    errand: Errand,
+    mut head: Parts,
+    body: Incoming,
+    record: &Record,
+) -> Result<Response<ClientBody>, Fault> {
+    // It need not know any function, but one that ends takes nothing more on.
+    if worker.state.draining.load(Ordering::Relaxed) {
+        return Err(Fault::Draining);
+    }
+    head::remove_hop_by_hop(&mut head.headers);
+    head.uri = errand.url;
+    let body: Body = if body.is_end_stream() {
+        empty()
+    } else {
+        head.extensions.insert(cache::CarriesBody);
+        Box::pin(body.map_err(Into::into))
+    };
+    let target = Target::Errand(&errand.assets);
+    let answered = worker.upstream.fetch(target, head, body, record.notes.waited()).await;
+    if let Some(outcome) = answered.as_ref().ok().and_then(|response| response.extensions().get::<cache::Outcome>()) {
+        worker.counts().cached.add(outcome.as_str(), 1);
+    }
+    Ok(answered?.map(ClientBody::Cache))
+}
+
 /// Makes a response of whatever happened, and notes it.
 fn finish(
     worker: &Worker,
@@ -264,8 +296,12 @@ fn finish(
         Ok(response) => (response, None),
         Err(fault) => (fault.response(Some(id(&record.request_id))).map(ClientBody::own), Some(fault)),
     };
+    if record.for_pop && fault.is_some() {
+        response.headers_mut().insert(OWN, worker.state.name_value.clone());
+    }
     head::remove_hop_by_hop(response.headers_mut());
-    if !trusted {
+    // Another PoP's cache goes by them, as this one's did.
+    if !trusted && !record.for_pop {
         head::remove_for_caches(response.headers_mut());
     }
     // The length is the body's to say: a field that a function wrote could disagree with it. A HEAD response is the

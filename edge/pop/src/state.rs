@@ -23,7 +23,7 @@ use crate::purge::Standing;
 use crate::routes::Routes;
 use crate::shelf::Shelf;
 use crate::strikes::Strikes;
-use crate::upstream::Origins;
+use crate::upstream::{Origins, Tier};
 use crate::worker::Provision;
 
 /// One PoP. Nothing in it belongs to a thread.
@@ -34,6 +34,7 @@ pub(crate) struct State {
     pub(crate) cdn_id: String,
     pub(crate) origin: Uri,
     pub(crate) origins: Origins,
+    pub(crate) tier: Tier,
     pub(crate) protection: Protection,
     pub(crate) trust: Vec<IpNet>,
     pub(crate) allow_fetch: Vec<IpNet>,
@@ -71,7 +72,7 @@ impl State {
             identity: config.name.clone(),
             capacity_bytes: config.cache_bytes,
             // Whoever waits for another's request waits as long as that may.
-            follower_wait: config.protection.wait + config.protection.head_timeout + Duration::from_secs(5),
+            follower_wait: (config.protection.wait + config.protection.head_timeout) * 2 + Duration::from_secs(5),
             rules: cache::policy::Rules {
                 negative_ttl: config.protection.negative_ttl,
                 stale_if_error: Some(config.protection.stale_if_error),
@@ -85,6 +86,7 @@ impl State {
             name: config.name.clone(),
             origin: config.origin.clone(),
             origins: Origins::new(&config.protection),
+            tier: Tier::new(&config.shields, &config.token, &config.protection),
             protection: config.protection.clone(),
             trust: config.trust.clone(),
             allow_fetch: config.allow_fetch.clone(),

@@ -27,17 +27,22 @@ mod gate;
 mod origins;
 mod patience;
 mod retry;
+mod tier;
 mod wire;
 
 use breaker::Pass;
 pub(crate) use breaker::Phase;
 pub(crate) use gate::Gate;
-use origins::{Origin, Place};
-pub(crate) use origins::{Origins, Side, Withheld};
+use origins::Place;
+pub(crate) use origins::{Origin, Origins, Side, Withheld};
 use patience::{Arriving, Upload};
+use tier::Shield;
+pub(crate) use tier::{Errand, OWN, Tier};
 use wire::{Dial, Heard};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// There is another way than over a shield.
+const SHIELD_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// For each host, on each thread.
 const IDLE_CONNECTIONS: usize = 64;
@@ -53,6 +58,8 @@ pub(crate) struct Upstream {
     state: Arc<State>,
     /// To the origin, wherever the operator put it.
     origin: Pool<Dial<HttpConnector>, OriginBody>,
+    /// To other PoPs.
+    shields: Pool<Dial<HttpConnector>, OriginBody>,
     /// To where functions want: public addresses, and those allowed.
     outside: Pool<Connector, OriginBody>,
 }
@@ -66,8 +73,28 @@ pub(crate) enum Target<'a> {
     /// The origin that this PoP stands in front of, for a function with these assets: what is stored for it is its own.
     /// Other assets may have the same URL, and a host outside may have the same name.
     Origin(&'a str),
+    /// The same, for another PoP: never over a shield.
+    Errand(&'a str),
     /// The host that its URL names.
     Outside,
+}
+
+/// The way that a request takes.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Origin,
+    Outside,
+    Over(&'a Shield),
+}
+
+impl Way<'_> {
+    const fn side(self) -> Side {
+        match self {
+            Self::Origin => Side::Own,
+            Self::Outside => Side::Outside,
+            Self::Over(_) => Side::Shield,
+        }
+    }
 }
 
 impl Upstream {
@@ -84,9 +111,12 @@ impl Upstream {
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(guarded);
+        let mut near = plain.clone();
+        near.set_connect_timeout(Some(SHIELD_CONNECT_TIMEOUT));
+        let near = Dial::new(near, Arc::clone(&state), Side::Shield);
         let plain = Dial::new(plain, Arc::clone(&state), Side::Own);
         let https = Dial::new(https, Arc::clone(&state), Side::Outside);
-        Self { state, origin: pool().build(plain), outside: pool().build(https) }
+        Self { state, origin: pool().build(plain), shields: pool().build(near), outside: pool().build(https) }
     }
 
     /// Sends `head` with `body` through the cache. The request's URI is absolute: it is the cache's key.
@@ -98,15 +128,27 @@ impl Upstream {
         waited: &Waited,
     ) -> Result<Response<cache::Body>, OriginFailure> {
         let pretences = head::pretences(&head.headers);
-        let assets = if let Target::Origin(assets) = target { Some(assets) } else { None };
+        let assets = match target {
+            Target::Origin(assets) | Target::Errand(assets) => Some(assets),
+            Target::Outside => None,
+        };
         if let Some(key) = cache::Key::of_uri(&head.uri) {
             head.extensions.insert(key.with_parts(assets.into_iter().chain(pretences.iter().map(String::as_str))));
         }
-        let to_origin = target != Target::Outside;
+        let shield = match target {
+            Target::Origin(assets) => self.state.tier.choose(&self.state.name, &head.uri, assets),
+            Target::Errand(_) | Target::Outside => None,
+        };
+        let shield = shield.map(|shield| (shield, assets.unwrap_or_default().to_owned()));
+        let way = if target == Target::Outside { Way::Outside } else { Way::Origin };
         let (upstream, waited) = (self.clone(), Arc::clone(waited));
         cache::fetch(&self.state.cache, head, move |head| async move {
             let began = Instant::now();
-            let sent = upstream.send(to_origin, head, body).await;
+            let sent = match shield {
+                // Boxed: it is as long as the other way, and holds that too.
+                Some((shield, assets)) => Box::pin(upstream.over(&shield, &assets, head, body)).await,
+                None => upstream.send(way, head, body).await,
+            };
             waited.fetch_add(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
             sent
         })
@@ -116,21 +158,54 @@ impl Upstream {
     /// A request without body to an address that a function may reach, past the cache.
     pub(crate) async fn direct(&self, head: Parts) -> Result<Response<OriginBody>, OriginFailure> {
         let body = Box::pin(http_body_util::Empty::new().map_err(|never| match never {}));
-        self.send(false, head, body).await
+        self.send(Way::Outside, head, body).await
+    }
+
+    /// A request over a shield, or past it when it is not there.
+    async fn over(
+        &self,
+        shield: &Shield,
+        assets: &str,
+        mut head: Parts,
+        body: isolate::Body,
+    ) -> Result<Response<OriginBody>, OriginFailure> {
+        let detour = |reason| self.state.origins.counts(Side::Shield).detours.add(reason, 1);
+        if shield.origin.breaker.holds(self.state.millis()).is_some() {
+            detour("open");
+            return self.send(Way::Origin, head, body).await;
+        }
+        let copy = body.is_end_stream().then(|| (head.clone(), retry::no_body()));
+        self.state.tier.seal(&mut head, assets)?;
+        let (reason, given) = match self.send(Way::Over(shield), head, body).await {
+            Ok(response) => match tier::classify(&response) {
+                tier::Answer::Origin => return Ok(response),
+                tier::Answer::Failed(kind) => return Err(failure(kind, "a shield got no response from the origin")),
+                tier::Answer::Unable => ("unable", failure(FailureKind::Unreachable, "a shield cannot serve now")),
+            },
+            Err(failure) => ("failed", failure),
+        };
+        // A body that has begun is gone.
+        let Some((head, body)) = copy else { return Err(given) };
+        detour(reason);
+        self.send(Way::Origin, head, body).await
     }
 
     /// One request, on the wire as often as it may be.
     async fn send(
         &self,
-        to_origin: bool,
+        way: Way<'_>,
         mut head: Parts,
         body: isolate::Body,
     ) -> Result<Response<OriginBody>, OriginFailure> {
-        let side = if to_origin { Side::Own } else { Side::Outside };
-        self.address(side, &mut head)?;
+        let side = way.side();
+        self.address(way, &mut head)?;
         let authority = head.uri.authority().map_or("", http::uri::Authority::as_str);
         let (origins, now) = (&self.state.origins, || self.state.millis());
-        let origin = if to_origin { origins.own() } else { origins.outside(authority, now()) };
+        let origin = match way {
+            Way::Origin => origins.own(),
+            Way::Outside => origins.outside(authority, now()),
+            Way::Over(shield) => Arc::clone(&shield.origin),
+        };
         let sent = match origins.enter(&origin, now).await {
             Ok((place, pass)) => self.ask(side, &origin, (place, pass), head, body).await,
             Err(withheld @ Withheld::Open(_)) => Err(failure(FailureKind::Withheld, withheld)),
@@ -140,7 +215,7 @@ impl Upstream {
     }
 
     /// Makes the head what goes on the wire.
-    fn address(&self, side: Side, head: &mut Parts) -> Result<(), OriginFailure> {
+    fn address(&self, way: Way<'_>, head: &mut Parts) -> Result<(), OriginFailure> {
         head::remove_hop_by_hop(&mut head.headers);
         head::mark_loop(&mut head.headers, &self.state.cdn_id);
         let authority = head.uri.authority().map(ToString::to_string).unwrap_or_default();
@@ -154,13 +229,13 @@ impl Upstream {
         if self.state.origins.is_crowded() {
             head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        match side {
-            Side::Own => {
-                head.uri = at(&self.state.origin, &head.uri).map_err(|e| failure(FailureKind::Unreachable, e))?;
-                Ok(())
-            }
-            Side::Outside => self.may_reach(&head.uri),
-        }
+        let base = match way {
+            Way::Origin => &self.state.origin,
+            Way::Over(shield) => &shield.url,
+            Way::Outside => return self.may_reach(&head.uri),
+        };
+        head.uri = at(base, &head.uri).map_err(|e| failure(FailureKind::Unreachable, e))?;
+        Ok(())
     }
 
     /// Asks an origin, again where that does no harm, and tells its breaker what came of it.
@@ -214,11 +289,16 @@ impl Upstream {
         head: Parts,
         body: isolate::Body,
     ) -> Result<Response<hyper::body::Incoming>, retry::Failed> {
-        let patience = self.state.protection.head_timeout;
+        let patience = match side {
+            // Time is left for the direct way.
+            Side::Shield => self.state.protection.head_timeout / 3,
+            Side::Own | Side::Outside => self.state.protection.head_timeout,
+        };
         let (body, moving) = Upload::new(body);
         let request = Request::from_parts(head, body.boxed_unsync());
         let sending = match side {
             Side::Own => self.origin.request(request),
+            Side::Shield => self.shields.request(request),
             Side::Outside => self.outside.request(request),
         };
         let sent = tokio::select! {
@@ -267,16 +347,24 @@ fn at(base: &Uri, uri: &Uri) -> Result<Uri, http::Error> {
     Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build()
 }
 
-/// Why two readers could take the response for two different ones (RFC 9112 sections 6.1 and 6.3).
+/// Why two readers could take the response for two different ones, or its body for another (RFC 9112 sections 6.1 and 6.3).
 fn ambiguous(fields: &http::HeaderMap) -> Option<&'static str> {
-    let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
+    let lines = fields.get_all(header::TRANSFER_ENCODING).iter();
+    let mut codings = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     let coding = codings.next()?;
     if fields.contains_key(header::CONTENT_LENGTH) {
         return Some("the response has both Transfer-Encoding and Content-Length");
     }
-    // Any other coding was not asked for (TE) and would be lost with the field.
-    let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-    (!chunked).then_some("the response has a Transfer-Encoding other than chunked")
+    if codings.next().is_some() {
+        return Some("the response has several transfer codings");
+    }
+    // It was not asked for (TE), and the field that tells of it goes no further. A name that nobody knows codes nothing:
+    // that body ends with its connection.
+    let known = [&b"gzip"[..], b"x-gzip", b"deflate", b"compress", b"x-compress"];
+    known
+        .iter()
+        .any(|name| coding.eq_ignore_ascii_case(name))
+        .then_some("the response has a transfer coding that was not asked for")
 }
 
 fn failure(kind: FailureKind, cause: impl Into<cache::BoxError>) -> OriginFailure {

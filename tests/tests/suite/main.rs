@@ -25,3 +25,4 @@ mod runtime;
 mod site;
 mod starts;
 mod streaming;
+mod tiers;

@@ -85,6 +85,9 @@ pub(crate) struct Pop {
     isolation: pop::Isolation,
     #[command(flatten)]
     protection: ProtectionArgs,
+    /// PoPs of this fleet to ask instead of the origin, for instance lhr=http://10.0.0.1:8081; this one may be among them
+    #[arg(long, value_name = "NAME=URL", value_delimiter = ',')]
+    shield: Vec<pop::Shield>,
     /// End when standard input ends, as a child of a supervisor does
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -156,6 +159,7 @@ impl Pop {
             snapshot_maker: std::env::current_exe().ok(),
             isolation: self.isolation,
             protection: self.protection.protection(),
+            shields: self.shield,
             // The very program that runs, even when another has taken its name since: both must be of one build.
             cell_program: Some("/proc/self/exe".into()),
         };

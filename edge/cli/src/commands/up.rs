@@ -85,6 +85,10 @@ pub(crate) struct Up {
     allow_fetch: Vec<IpNet>,
     #[command(flatten)]
     protection: ProtectionArgs,
+    /// PoPs of --pops that the others ask instead of the origin, so that it is asked once for all: lhr, or lhr,iad to share
+    /// the objects among them [default: none]
+    #[arg(long, value_name = "CITY", value_delimiter = ',', value_parser = plan::city)]
+    shield: Vec<middleware::geo::City>,
     /// Object store of the origin: a folder; `memory`, gone with the origin; or s3://bucket/prefix with the AWS_* variables
     /// for access [default: a folder in the state]
     #[arg(long)]
@@ -112,6 +116,11 @@ impl Up {
             hop: (!self.no_distance).then_some(self.hop),
         };
         plan.check().map_err(Failure::Usage)?;
+        let shields: Vec<String> = self.shield.iter().map(|city| city.code.to_owned()).collect();
+        let is_pop = |shield: &&String| plan.pops.iter().any(|pop| pop.city.code == **shield);
+        if let Some(unknown) = shields.iter().find(|shield| !is_pop(shield)) {
+            return Err(Failure::Usage(format!("--shield names {unknown}, which is no PoP of --pops")));
+        }
         let folders = if self.no_functions { Vec::new() } else { functions(&self.functions)? };
         let lock = StateLock::acquire(&self.state)?;
         // A port in use is worth knowing before functions are built; it is taken for good afterwards.
@@ -127,6 +136,7 @@ impl Up {
             isolates: self.isolates,
             isolation: self.isolation,
             protection: self.protection,
+            shields,
             allow_fetch: self.allow_fetch,
             geo: self.geo.map(|path| path.canonicalize().map_err(|error| unreadable(&path, &error))).transpose()?,
             call: Call {

@@ -62,6 +62,8 @@ pub(crate) struct Settings {
     pub isolates: u64,
     /// What stands between functions, at least.
     pub isolation: pop::Isolation,
+    /// Names of the PoPs that the others ask instead of the origin.
+    pub shields: Vec<String>,
     /// How the PoPs spare origins.
     pub protection: ProtectionArgs,
     /// Networks that functions may fetch from although they are not public.
@@ -411,6 +413,9 @@ fn members(settings: &Settings, fleet: &Fleet, program: &Path, control: &Control
         arguments.extend(["--isolates".into(), text(&settings.isolates)]);
         arguments.extend(["--isolation".into(), text(&settings.isolation)]);
         arguments.extend(settings.protection.arguments());
+        for shield in fleet.pops.iter().filter(|pop| settings.shields.contains(&pop.name)) {
+            arguments.extend(["--shield".into(), text(&format_args!("{}=http://{}", shield.name, shield.address))]);
+        }
         if !settings.allow_fetch.is_empty() {
             let networks: Vec<String> = settings.allow_fetch.iter().map(ToString::to_string).collect();
             arguments.extend(["--allow-fetch".into(), text(&networks.join(","))]);

@@ -34,6 +34,7 @@ fn state(most: usize) -> std::sync::Arc<State> {
         isolation: origin::bundle::Isolation::Isolate,
         cell_program: None,
         protection: crate::config::Protection::default(),
+        shields: Vec::new(),
     })
     .unwrap()
 }

@@ -22,8 +22,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What one origin's exchanges came to lately. Times are milliseconds of one clock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Breaker {
+    /// Failures in a row that open it.
+    tolerance: u32,
     /// Until when nothing is sent; 0 while it is closed.
     until: AtomicU64,
     in_a_row: AtomicU32,
@@ -61,7 +63,24 @@ pub(crate) enum Pass {
     Probe,
 }
 
+impl Default for Breaker {
+    fn default() -> Self {
+        Self::new(IN_A_ROW)
+    }
+}
+
 impl Breaker {
+    /// One that opens after so many failures in a row.
+    pub(crate) const fn new(tolerance: u32) -> Self {
+        Self {
+            tolerance,
+            until: AtomicU64::new(0),
+            in_a_row: AtomicU32::new(0),
+            pauses: AtomicU32::new(0),
+            window: AtomicU64::new(0),
+        }
+    }
+
     pub(crate) fn phase(&self, now: u64) -> Phase {
         match self.until.load(Ordering::Relaxed) {
             0 => Phase::Closed,
@@ -114,7 +133,7 @@ impl Breaker {
         let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let (total, failed) = self.count(now, true);
         let until = self.until.load(Ordering::Relaxed);
-        let opens = until == 0 && (in_a_row >= IN_A_ROW || (total >= FEW && failed * 2 >= total));
+        let opens = until == 0 && (in_a_row >= self.tolerance || (total >= FEW && failed * 2 >= total));
         if !opens && pass == Pass::Closed {
             return false;
         }

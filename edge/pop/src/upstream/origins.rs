@@ -25,16 +25,19 @@ pub(crate) enum Side {
     Own,
     /// Hosts that functions name.
     Outside,
+    /// The PoPs that are asked in the place of the own one.
+    Shield,
 }
 
 impl Side {
-    pub(crate) const ALL: [Self; 2] = [Self::Own, Self::Outside];
+    pub(crate) const ALL: [Self; 3] = [Self::Own, Self::Outside, Self::Shield];
 
     /// The label in metrics.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Own => "own",
             Self::Outside => "outside",
+            Self::Shield => "shield",
         }
     }
 }
@@ -52,6 +55,11 @@ impl Origin {
         Self { breaker: Breaker::default(), budget: Budget::new(now), gate: Gate::new(protection.origin_requests) }
     }
 
+    /// A shield. There is another way than over it, so that one failure is enough to try that first for a while.
+    pub(super) fn shield(protection: &Protection) -> Self {
+        Self { breaker: Breaker::new(1), ..Self::new(protection, 0) }
+    }
+
     fn is_quiet(&self, now: u64) -> bool {
         self.gate.in_use() == 0 && self.gate.waiting() == 0 && self.breaker.phase(now) == Phase::Closed
     }
@@ -66,6 +74,8 @@ pub(crate) struct Counts {
     pub(crate) failures: Tally<&'static str>,
     /// Requests sent again, by why; and those that were not, because the budget was spent.
     pub(crate) retries: Tally<&'static str>,
+    /// Requests that went to the origin because no shield answered, by why.
+    pub(crate) detours: Tally<&'static str>,
     /// Times that a breaker opened.
     pub(crate) opened: AtomicU64,
     /// Time to the head of a response.
@@ -100,7 +110,7 @@ pub(crate) struct Origins {
     /// By authority. Reading takes no lock.
     outside: ArcSwap<HashMap<String, Arc<Origin>>>,
     overall: Gate,
-    counts: [Counts; 2],
+    counts: [Counts; 3],
     protection: Protection,
 }
 
@@ -161,11 +171,12 @@ impl Origins {
         self.counts.iter().map(open).sum::<u64>() >= self.overall.size() as u64
     }
 
-    /// The origins of one side: one, or those outside that are known now.
+    /// The origins of one side: one, or those outside that are known now. Shields are the tier's.
     pub(crate) fn of(&self, side: Side) -> Vec<Arc<Origin>> {
         match side {
             Side::Own => vec![self.own()],
             Side::Outside => self.outside.load().values().cloned().collect(),
+            Side::Shield => Vec::new(),
         }
     }
 

@@ -63,8 +63,12 @@ pub(super) fn copy(head: &Parts, body: &isolate::Body) -> Option<(Parts, isolate
         head.method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     );
-    let empty = || -> isolate::Body { Box::pin(Empty::new().map_err(|never| match never {})) };
-    (idempotent && body.is_end_stream()).then(|| (head.clone(), empty()))
+    (idempotent && body.is_end_stream()).then(|| (head.clone(), no_body()))
+}
+
+/// The body of a request that has none.
+pub(super) fn no_body() -> isolate::Body {
+    Box::pin(Empty::new().map_err(|never| match never {}))
 }
 
 /// How long to wait before the next try: up to 25 ms, then up to 50 ms, and so on. `random` is at least 0 and below 1.
