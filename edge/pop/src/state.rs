@@ -68,11 +68,12 @@ impl State {
             Some(path) => Database::open(path)?,
             None => Database::builtin()?,
         };
+        let ways = if config.shields.is_empty() { 1 } else { 2 };
         let cache = Cache::new(cache::Config {
             identity: config.name.clone(),
             capacity_bytes: config.cache_bytes,
             // Whoever waits for another's request waits as long as that may.
-            follower_wait: (config.protection.wait + config.protection.head_timeout) * 2 + Duration::from_secs(5),
+            follower_wait: (config.protection.wait + config.protection.head_timeout) * ways + Duration::from_secs(5),
             rules: cache::policy::Rules {
                 negative_ttl: config.protection.negative_ttl,
                 stale_if_error: Some(config.protection.stale_if_error),
