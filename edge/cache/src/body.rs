@@ -9,7 +9,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::answer::Part;
-use crate::entry::StoredBody;
+use crate::disk::FileReader;
+use crate::entry::{Place, StoredBody};
 use crate::fill::Reader;
 
 /// Any error of a body.
@@ -30,6 +31,7 @@ enum Source {
     Empty,
     Once(Bytes),
     Stored { blocks: Arc<[Bytes]>, next: usize, left: u64 },
+    Disk(Box<FileReader>),
     Arriving(Reader),
     Origin(OriginBody),
 }
@@ -59,15 +61,25 @@ impl Body {
     }
 
     pub(crate) fn stored(body: &StoredBody, part: Part) -> Self {
-        match (&*body.blocks, part) {
+        let blocks = match (&body.place, part) {
+            (_, Part::Nothing) => return Self::empty(),
+            (Place::Memory(blocks), _) => blocks,
+            (Place::Disk(file), Part::Whole) => return Self::read(file.read(0, body.length)),
+            (Place::Disk(file), Part::Range { start, end }) => return Self::read(file.read(start, end)),
+        };
+        match (&**blocks, part) {
             (_, Part::Nothing) | ([], _) => Self::empty(),
             ([block], Part::Whole) => Self::full(block.clone()),
             ([block], Part::Range { start, end }) => Self::full(block.slice(start as usize..end as usize)),
             (_, part) => {
-                let source = Source::Stored { blocks: Arc::clone(&body.blocks), next: 0, left: body.length };
+                let source = Source::Stored { blocks: Arc::clone(blocks), next: 0, left: body.length };
                 Self { source, window: Window::of(part) }
             }
         }
+    }
+
+    fn read(reader: FileReader) -> Self {
+        Self { source: Source::Disk(Box::new(reader)), window: None }
     }
 
     pub(crate) fn arriving(reader: Reader, part: Part) -> Self {
@@ -120,6 +132,7 @@ impl Source {
                 *left -= block.as_ref().map_or(0, |block| block.len() as u64);
                 Poll::Ready(block.map(|block| Ok(Frame::data(block))))
             }
+            Self::Disk(reader) => reader.poll(cx).map(|bytes| bytes.map(|bytes| bytes.map(Frame::data))),
             Self::Arriving(reader) => reader.poll(cx).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data))),
             Self::Origin(body) => Pin::new(body).poll_frame(cx),
         }
@@ -130,6 +143,7 @@ impl Source {
             Self::Empty => SizeHint::with_exact(0),
             Self::Once(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Stored { left, .. } => SizeHint::with_exact(*left),
+            Self::Disk(reader) => SizeHint::with_exact(reader.left()),
             Self::Arriving(reader) => reader.left().map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::Origin(body) => body.size_hint(),
         }
@@ -140,6 +154,7 @@ impl Source {
             Self::Empty => true,
             Self::Once(bytes) => bytes.is_empty(),
             Self::Stored { left, .. } => *left == 0,
+            Self::Disk(reader) => reader.left() == 0,
             // What was promised is there: whoever sends a body must know that nothing follows.
             Self::Arriving(reader) => reader.left() == Some(0),
             Self::Origin(body) => body.is_end_stream(),

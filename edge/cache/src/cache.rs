@@ -11,6 +11,7 @@ use http::header::HeaderName;
 use crate::answer::status::Identity;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::disk::{Disk, DiskStatus};
 use crate::failure::{FailureKind, OriginFailure};
 use crate::flights::{Flights, Ledger};
 use crate::key::Key;
@@ -102,14 +103,19 @@ impl Cache {
         self.shared.purges.fence(fenced);
     }
 
-    /// URIs with stored responses, about; exact after [`Cache::run_pending`].
+    /// URIs with stored responses in memory, about; exact after [`Cache::run_pending`].
     pub fn entries(&self) -> u64 {
         self.shared.store.entries()
     }
 
-    /// Bytes of stored responses, about; exact after [`Cache::run_pending`].
+    /// Bytes of stored responses in memory, about; exact after [`Cache::run_pending`].
     pub fn bytes(&self) -> u64 {
         self.shared.store.bytes()
+    }
+
+    /// How the disk is doing; `None` without one.
+    pub fn disk(&self) -> Option<DiskStatus> {
+        self.shared.store.disk().map(Disk::status)
     }
 
     /// Bytes of bodies that are arriving, or that broke off or grew too large and still have slow readers.
@@ -147,7 +153,7 @@ impl Shared {
     /// RFC 9111 section 4.4. In this order: a fill that ends in between finds itself revoked.
     pub(crate) fn invalidate(&self, key: &Key) -> bool {
         self.flights.revoke(key.uri());
-        self.store.remove_uri(key.uri())
+        self.store.remove_uri(key.shared_uri())
     }
 
     /// What is stored for a request and was not purged.

@@ -1,5 +1,6 @@
 //! What a cache can be told.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::policy::Rules;
@@ -37,6 +38,46 @@ pub struct Config {
     pub fill_idle: Duration,
     /// The choices that RFC 9111 leaves to a cache.
     pub rules: Rules,
+    /// Where stored responses are kept besides memory. Default: nowhere.
+    pub disk: Option<DiskConfig>,
+}
+
+/// Where on a disk stored responses are kept, and how much of it is theirs. A disk that fails is done without.
+#[derive(Debug, Clone)]
+pub struct DiskConfig {
+    /// The folder; it is made when there is none. One cache at a time can use it.
+    pub folder: PathBuf,
+    /// Most bytes of the files in it. Their own bytes count, not what the file system adds. A response that is being
+    /// sent or received still takes space after it was evicted.
+    pub capacity_bytes: u64,
+    /// The longest body that is stored; never more than an eighth of [`capacity_bytes`](Self::capacity_bytes).
+    /// Default: 1 GiB.
+    pub max_object_bytes: u64,
+    /// Most files; each takes about 100 bytes of memory. Default: 1,000,000.
+    pub max_files: usize,
+    /// Most bytes that wait to be written. What comes while it is full stays in memory only. Default: 64 MiB.
+    pub queue_bytes: u64,
+    /// How long the disk is left alone after it failed. Default: 30 s.
+    pub retry: Duration,
+}
+
+impl DiskConfig {
+    /// The defaults, with this folder and size.
+    pub fn new(folder: PathBuf, capacity_bytes: u64) -> Self {
+        Self {
+            folder,
+            capacity_bytes,
+            max_object_bytes: 1 << 30,
+            max_files: 1_000_000,
+            queue_bytes: 64 << 20,
+            retry: Duration::from_secs(30),
+        }
+    }
+
+    /// The longest body that is really stored.
+    pub(crate) fn object_limit(&self) -> u64 {
+        self.max_object_bytes.min(self.capacity_bytes / 8)
+    }
 }
 
 impl Default for Config {
@@ -53,6 +94,7 @@ impl Default for Config {
             follower_wait: Duration::from_secs(35),
             fill_idle: Duration::from_secs(30),
             rules: Rules::default(),
+            disk: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A stored response.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -9,6 +9,7 @@ use http::header::{AGE, CONTENT_LENGTH, DATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, response};
 
+use crate::disk::StoredFile;
 use crate::key::Key;
 use crate::policy::storing::{self, Candidate};
 use crate::policy::vary::{self, Selector};
@@ -200,6 +201,8 @@ pub(crate) struct Entry {
     checked: AtomicU64,
     /// When a soft purge made it stale, in milliseconds since 1970; [`NEVER`] for none.
     stale_since: AtomicU64,
+    /// It was just read from the disk, and has answered nothing yet.
+    recalled: AtomicBool,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -207,7 +210,24 @@ const NEVER: u64 = u64::MAX;
 impl Entry {
     pub(crate) fn new(head: Arc<Head>, body: StoredBody) -> Self {
         let checked = AtomicU64::new(head.purged);
-        Self { head, body, span: None, checked, stale_since: AtomicU64::new(NEVER) }
+        Self { head, body, span: None, checked, stale_since: AtomicU64::new(NEVER), recalled: AtomicBool::new(false) }
+    }
+
+    /// A response that was read from the disk.
+    pub(crate) fn recalled(head: Arc<Head>, body: StoredBody) -> Self {
+        Self { recalled: AtomicBool::new(true), ..Self::new(head, body) }
+    }
+
+    /// Whether its body can be sent: what is on the disk may have been evicted there.
+    pub(crate) fn is_there(&self) -> bool {
+        self.body.file().is_none_or(|file| file.is_there())
+    }
+
+    /// Whether the answer that is made of it now comes from the disk.
+    pub(crate) fn comes_from_disk(&self) -> bool {
+        // A swap only where it was read to be set: cores share this line.
+        let recalled = self.recalled.load(Ordering::Relaxed) && self.recalled.swap(false, Ordering::Relaxed);
+        recalled || self.body.file().is_some()
     }
 
     /// A response of which only a part is there.
@@ -263,19 +283,31 @@ impl Entry {
 
     /// About how many bytes it takes.
     pub(crate) fn weight(&self) -> u64 {
-        self.head.weight() + self.body.length
+        self.head.weight() + self.body.weight()
     }
 }
 
-/// A whole body in blocks of [`BLOCK`] bytes; cheap to clone.
+/// A whole body; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredBody {
-    pub(crate) blocks: Arc<[Bytes]>,
+    pub(crate) place: Place,
     pub(crate) length: u64,
 }
 
+/// Where a stored body is.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// In memory, in blocks of [`BLOCK`] bytes.
+    Memory(Arc<[Bytes]>),
+    /// Too large for that.
+    Disk(Arc<StoredFile>),
+}
+
 /// Small enough that copying one does not hold up a worker, large enough that a block costs nothing to send.
-const BLOCK: usize = 1 << 20;
+pub(crate) const BLOCK: usize = 1 << 20;
+
+/// 256 of them in a store of the default size.
+const OPEN_FILE_WEIGHT: u64 = 1 << 20;
 
 impl StoredBody {
     /// Copies what arrived into blocks of exactly the size needed: chunks are slices of larger network buffers, and
@@ -299,7 +331,41 @@ impl StoredBody {
                 }
             }
         }
-        Self { blocks: blocks.into(), length: length as u64 }
+        Self::in_memory(blocks)
+    }
+
+    /// A body of these blocks, each but the last of [`BLOCK`] bytes.
+    pub(crate) fn in_memory(blocks: Vec<Bytes>) -> Self {
+        let length = blocks.iter().map(|block| block.len() as u64).sum();
+        Self { place: Place::Memory(blocks.into()), length }
+    }
+
+    pub(crate) fn on_disk(file: Arc<StoredFile>) -> Self {
+        let length = file.length();
+        Self { place: Place::Disk(file), length }
+    }
+
+    /// The file that it is in, where it is in one.
+    pub(crate) fn file(&self) -> Option<&Arc<StoredFile>> {
+        match &self.place {
+            Place::Memory(_) => None,
+            Place::Disk(file) => Some(file),
+        }
+    }
+
+    /// Bytes of memory that it counts for. One on disk holds a file open, of which a process has only so many.
+    fn weight(&self) -> u64 {
+        match &self.place {
+            Place::Memory(_) => self.length,
+            Place::Disk(_) => OPEN_FILE_WEIGHT,
+        }
+    }
+
+    fn blocks(&self) -> &[Bytes] {
+        match &self.place {
+            Place::Memory(blocks) => blocks,
+            Place::Disk(_) => &[],
+        }
     }
 
     /// The bytes from `start` up to, not including, `end`; as many of them as there are.
@@ -317,10 +383,10 @@ impl StoredBody {
         slices
     }
 
-    /// The bytes from this position up to the end of their block; none behind the last one.
+    /// The bytes from this position up to the end of their block; none behind the last one, nor from a disk.
     pub(crate) fn from(&self, position: u64) -> Bytes {
         let (block, offset) = (position / BLOCK as u64, position % BLOCK as u64);
-        let block = usize::try_from(block).ok().and_then(|block| self.blocks.get(block));
+        let block = usize::try_from(block).ok().and_then(|block| self.blocks().get(block));
         block
             .filter(|block| offset < block.len() as u64)
             .map(|block| block.slice(offset as usize..))
@@ -337,9 +403,9 @@ mod tests {
         for (count, size) in [(0, 0), (1, 1), (3, 7), (5, BLOCK), (4, BLOCK / 2), (3, BLOCK + 1), (1, 3 * BLOCK + 5)] {
             let chunks: Vec<_> = (0..count).map(|i| Bytes::from(vec![i as u8; size])).collect();
             let body = StoredBody::copy(&chunks).await;
-            assert_eq!(body.blocks.concat(), chunks.concat());
+            assert_eq!(body.blocks().concat(), chunks.concat());
             assert_eq!(body.length as usize, count * size);
-            assert!(body.blocks.iter().all(|block| !block.is_empty() && block.len() <= BLOCK));
+            assert!(body.blocks().iter().all(|block| !block.is_empty() && block.len() <= BLOCK));
             for position in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, count * size].map(|p| p.min(count * size)) {
                 let rest = body.from(position as u64);
                 assert!(chunks.concat()[position..].starts_with(&rest));

@@ -27,6 +27,7 @@ mod bypass;
 mod keep;
 mod lead;
 mod part;
+mod recall;
 mod reply;
 
 /// The way to the origin, boxed so that the path below is compiled once.
@@ -72,7 +73,13 @@ where
 {
     let shared = &cache.shared;
     let call = move |parts| -> BoxFuture<'static, _> { Box::pin(origin(parts)) };
-    match lookup(shared, &request) {
+    let looked = match lookup(shared, &request) {
+        missed if missed.is_miss() && shared.store.disk().is_some() => {
+            recall::look_further(shared, &request, missed).await
+        }
+        looked => looked,
+    };
+    match looked {
         Lookup::Answer(response) => Ok(response),
         Lookup::Bypass(reason, key) => bypass::pass(shared, request, Box::new(call), reason, key).await,
         Lookup::Stale(question, response) => {
@@ -93,6 +100,18 @@ enum Lookup {
     Ask(Question),
     /// None of the cache's business.
     Bypass(Bypass, Option<Key>),
+}
+
+impl Lookup {
+    /// Whether memory has nothing that answers the request, or could with the origin's help.
+    fn is_miss(&self) -> bool {
+        match self {
+            Self::Answer(response) => response.extensions().get::<Outcome>() == Some(&Outcome::OnlyIfCached),
+            Self::Ask(question) => question.stored.is_none(),
+            Self::Bypass(reason, _) => *reason == Bypass::Head,
+            Self::Stale(..) => false,
+        }
+    }
 }
 
 /// What the origin is to be asked, and why.

@@ -78,6 +78,11 @@ impl Key {
         self.parts.as_deref()
     }
 
+    /// The key that [`Key::uri`] and [`Key::parts`] are of.
+    pub(crate) fn restored(uri: &str, parts: Option<&str>) -> Self {
+        Self { uri: uri.into(), parts: parts.map(Into::into) }
+    }
+
     fn build(scheme: &str, authority: &str, path: &str) -> Self {
         let default_port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
         let host = authority.strip_suffix(default_port).or_else(|| authority.strip_suffix(':')).unwrap_or(authority);

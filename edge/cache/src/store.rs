@@ -6,6 +6,7 @@ use http::HeaderMap;
 use moka::ops::compute::Op;
 
 use crate::config::Config;
+use crate::disk::{Disk, Order};
 use crate::entry::Entry;
 use crate::key::Key;
 
@@ -16,6 +17,8 @@ pub(crate) struct Store {
     max_variants: usize,
     /// Most bytes of all variants of one URI; the cache's weights are 32 bits wide.
     resource_bytes: u64,
+    /// Where they are kept as well.
+    disk: Option<Disk>,
 }
 
 /// The stored responses for one URI, the latest first.
@@ -50,12 +53,14 @@ impl Store {
             })
             .build();
         let resource_bytes = (config.capacity_bytes / 4).min(u64::from(u32::MAX) / 2);
-        Self { resources, max_variants: config.max_variants.max(1), resource_bytes }
+        let max_variants = config.max_variants.max(1);
+        let disk = config.disk.clone().map(|disk| Disk::start(disk, config.object_limit(), max_variants));
+        Self { resources, max_variants, resource_bytes, disk }
     }
 
     pub(crate) fn lookup(&self, key: &Key, request: &HeaderMap) -> Found {
         let Some(resource) = self.resources.get(key.uri()) else { return Found::Nothing };
-        match resource.variants.iter().find(|entry| entry.head.answers(key, request)) {
+        match resource.variants.iter().find(|entry| entry.head.answers(key, request) && entry.is_there()) {
             Some(entry) if entry.span.is_some() => Found::Part(Arc::clone(entry)),
             Some(entry) => Found::Entry(Arc::clone(entry)),
             None => Found::OtherVariants,
@@ -64,22 +69,59 @@ impl Store {
 
     /// Stores a response in place of the one for the same variant. The oldest variants make room for it.
     pub(crate) fn put(&self, entry: Arc<Entry>) {
+        let Some(disk) = &self.disk else { return self.keep(&entry) };
+        if let Some(file) = entry.body.file() {
+            // Its body is there already.
+            if !disk.update(&entry.head, file) {
+                disk.remove(&entry.head);
+            }
+            return self.keep(&entry);
+        }
+        let order = disk.supersede(&entry.head);
+        self.keep(&entry);
+        match entry.span {
+            None => disk.write(order, entry),
+            Some(_) => disk.give_up(order),
+        }
+    }
+
+    /// Puts what was read from the disk into memory, unless it was replaced or removed meanwhile.
+    pub(crate) fn recall(&self, order: Order, entry: &Arc<Entry>) {
         self.change(entry.head.key.shared_uri(), |old| {
-            let same = |other: &Entry| {
-                other.head.selectors == entry.head.selectors && other.head.key.parts() == entry.head.key.parts()
-            };
-            let mut room = self.resource_bytes.saturating_sub(entry.weight());
-            let kept = old.iter().filter(|other| !same(other)).take(self.max_variants - 1).take_while(|other| {
-                let fits = other.weight() <= room;
-                room = room.saturating_sub(other.weight());
-                fits
-            });
-            std::iter::once(&entry).chain(kept).cloned().collect()
+            // Asked in here: whoever removes it takes it from the disk first, and then waits for this.
+            let current = self.disk.as_ref().is_some_and(|disk| disk.is_current(order));
+            if !current || old.iter().any(|other| same_requests(entry, other)) {
+                return old.to_vec();
+            }
+            self.with(entry, old)
         });
+    }
+
+    fn keep(&self, entry: &Arc<Entry>) {
+        self.change(entry.head.key.shared_uri(), |old| self.with(entry, old));
+    }
+
+    fn with(&self, entry: &Arc<Entry>, old: &[Arc<Entry>]) -> Vec<Arc<Entry>> {
+        let mut room = self.resource_bytes.saturating_sub(entry.weight());
+        let others = old.iter().filter(|other| !same_requests(entry, other));
+        let kept = others.take(self.max_variants - 1).take_while(|other| {
+            let fits = other.weight() <= room;
+            room = room.saturating_sub(other.weight());
+            fits
+        });
+        std::iter::once(entry).chain(kept).cloned().collect()
+    }
+
+    /// The disk, where there is one.
+    pub(crate) fn disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
     }
 
     /// Removes this one response, if it is still there.
     pub(crate) fn remove(&self, entry: &Arc<Entry>) {
+        if let Some(disk) = &self.disk {
+            disk.remove(&entry.head);
+        }
         self.change(entry.head.key.shared_uri(), |old| {
             old.iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect()
         });
@@ -93,8 +135,14 @@ impl Store {
     }
 
     /// Removes everything under a URI; whether there was something.
-    pub(crate) fn remove_uri(&self, uri: &str) -> bool {
-        self.resources.remove(uri).is_some()
+    pub(crate) fn remove_uri(&self, uri: &Arc<str>) -> bool {
+        let on_disk = self.disk.as_ref().is_some_and(|disk| disk.remove_uri(uri));
+        let mut in_memory = false;
+        self.change(uri, |old| {
+            in_memory = !old.is_empty();
+            Vec::new()
+        });
+        on_disk || in_memory
     }
 
     fn change(&self, uri: &Arc<str>, change: impl FnOnce(&[Arc<Entry>]) -> Vec<Arc<Entry>>) {
@@ -109,7 +157,7 @@ impl Store {
         });
     }
 
-    /// How many URIs, about: exact after [`Store::run_pending`].
+    /// How many URIs in memory, about: exact after [`Store::run_pending`].
     pub(crate) fn entries(&self) -> u64 {
         self.resources.entry_count()
     }
@@ -122,4 +170,9 @@ impl Store {
     pub(crate) fn run_pending(&self) {
         self.resources.run_pending_tasks();
     }
+}
+
+/// Whether two stored responses answer the same requests.
+fn same_requests(a: &Entry, b: &Entry) -> bool {
+    a.head.selectors == b.head.selectors && a.head.key.parts() == b.head.key.parts()
 }

@@ -1,6 +1,7 @@
 //! Requests that go to the origin as they are, and what their answers do to the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{Method, Response, StatusCode, response};
@@ -38,7 +39,7 @@ pub(super) async fn pass(
     let mut stored = false;
     if let Some(key) = &key {
         if invalidation::is_unsafe(&request.method) && invalidation::succeeded(head.status) {
-            invalidate(shared, key, &head);
+            invalidate(shared, key, &head).await;
         }
         // After the invalidation, which must not find it.
         if matches!(reason, Bypass::Range | Bypass::HitForPass | Bypass::Method) {
@@ -79,12 +80,19 @@ fn stale_head(
     stale_on_error(shared, request, Some(&entry), status, shared.now())
 }
 
-fn invalidate(shared: &Shared, key: &Key, response: &response::Parts) {
+/// How long an answer waits until files are gone. A disk that takes longer is broken.
+const REMOVAL_WAIT: Duration = Duration::from_secs(2);
+
+async fn invalidate(shared: &Shared, key: &Key, response: &response::Parts) {
     shared.invalidate(key);
     for uri in invalidation::also_invalidated(key.uri(), &response.headers) {
         if let Some(key) = Key::of_uri(&uri) {
             shared.invalidate(&key);
         }
+    }
+    // Whoever has the answer must not see the old state again, not even after a crash.
+    if let Some(disk) = shared.store.disk() {
+        let _ = tokio::time::timeout(REMOVAL_WAIT, disk.settled()).await;
     }
 }
 

@@ -19,7 +19,8 @@ use crate::policy::{NotStored, freshness, storing, validation};
 
 /// A fresh stored response.
 pub(super) fn hit(shared: &Shared, request: &Parts, entry: &Entry, now: SystemTime) -> Response<Body> {
-    let member = Member { hit: true, ttl: Some(entry.ttl(now)), ..Member::default() };
+    let detail = entry.comes_from_disk().then_some("disk");
+    let member = Member { hit: true, ttl: Some(entry.ttl(now)), detail, ..Member::default() };
     tagged(stored(shared, request, entry, now, member), Outcome::Hit)
 }
 

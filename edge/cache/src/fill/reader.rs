@@ -12,6 +12,7 @@ use http_body::Body as HttpBody;
 
 use super::{Fill, Leader, Seat, Stage};
 use crate::body::{BoxError, OriginBody};
+use crate::disk::FileReader;
 use crate::entry::{Head, StoredBody};
 use crate::failure::OriginFailure;
 use crate::policy::{storing, validation};
@@ -40,6 +41,8 @@ enum Tail {
     Shared(Seat, usize),
     /// The whole body.
     Stored(StoredBody),
+    /// The rest of a body that is too large for memory.
+    Disk(FileReader),
     Asking(Asked),
     /// The origin's body, of which so many bytes were already sent.
     Direct {
@@ -93,7 +96,10 @@ impl Reader {
                         Ok(Some(chunk))
                     }
                     Step::Whole(body) => {
-                        self.tail = Tail::Stored(body);
+                        self.tail = match body.file() {
+                            Some(file) => Tail::Disk(file.read(self.position, body.length)),
+                            None => Tail::Stored(body),
+                        };
                         Ok(None)
                     }
                     Step::Detached(rest) => self.leave(rest),
@@ -106,6 +112,13 @@ impl Reader {
                     }
                     Ok(Some(rest))
                 }
+                Tail::Disk(file) => match ready!(file.poll(cx)) {
+                    Some(read) => read.map(Some),
+                    None => {
+                        self.tail = Tail::Ended;
+                        Ok(None)
+                    }
+                },
                 Tail::Asking(asked) => {
                     let response = ready!(asked.as_mut().poll(cx));
                     response.map_err(BoxError::from).and_then(|response| self.resume_with(response))

@@ -3,6 +3,7 @@
 mod bodies;
 mod collapsing;
 mod conditions;
+mod disk;
 mod freshness;
 mod heads;
 mod model;

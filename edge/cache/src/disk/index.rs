@@ -1,0 +1,367 @@
+//! Which files there are, and which goes when room is needed. Pure: it knows neither files nor threads.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use sha2::{Digest, Sha256};
+
+use crate::entry::Head;
+use crate::key::Key;
+use crate::policy::vary::Selector;
+
+/// The name of a stored response: what tells its URI, and what tells it from other responses for the same URI. Two
+/// responses that meet in one name replace each other; a file has the whole key, so neither is taken for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct FileId {
+    pub(super) uri: u64,
+    pub(super) variant: u64,
+}
+
+impl FileId {
+    pub(crate) fn of(head: &Head) -> Self {
+        Self::new(&head.key, &head.selectors)
+    }
+
+    pub(super) fn new(key: &Key, selectors: &[Selector]) -> Self {
+        let mut hash = Sha256::new();
+        let selecting = selectors.iter().flat_map(|s| [Some(s.name.as_str().as_bytes()), s.value.as_deref()]);
+        for text in std::iter::once(key.parts().map(str::as_bytes)).chain(selecting) {
+            // Length and presence in front: no two lists make the same bytes.
+            hash.update(text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
+            hash.update(text.unwrap_or_default());
+        }
+        Self { uri: hash_of(key.uri()), variant: first_u64(&hash.finalize()) }
+    }
+
+    /// `ab/cdef…`, below the folder.
+    pub(super) fn path(&self) -> String {
+        let uri = format!("{:016x}", self.uri);
+        format!("{}/{}-{:016x}", &uri[..2], &uri[2..], self.variant)
+    }
+
+    /// The id whose [`FileId::path`] this is.
+    pub(super) fn parse(folder: &str, name: &str) -> Option<Self> {
+        let (uri, variant) = name.split_once('-')?;
+        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+        let id = Self { uri: hex(&format!("{folder}{uri}"))?, variant: hex(variant)? };
+        (id.path() == format!("{folder}/{name}")).then_some(id)
+    }
+}
+
+/// The part of a [`FileId`] that all responses for a URI share.
+pub(crate) fn hash_of(uri: &str) -> u64 {
+    first_u64(&Sha256::digest(uri))
+}
+
+fn first_u64(digest: &[u8]) -> u64 {
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// One state of one file name: whoever acts on what it saw earlier asks whether the stamp is still the same.
+pub(crate) type Stamp = u64;
+
+#[derive(Debug, Clone, Copy)]
+enum Slot {
+    /// A write was ordered; when it is done, it looks whether it still has a place here.
+    Writing(Stamp),
+    Stored {
+        stamp: Stamp,
+        size: u64,
+        uses: u8,
+        queue: Queue,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    /// Asked for once so far, as far as is known: goes first.
+    Trial,
+    /// Asked for again.
+    Main,
+}
+
+/// What is stored, at most `capacity` bytes in `max_files` files. A file costs about 100 bytes here.
+///
+/// Eviction is S3-FIFO without its ghosts: what comes in goes through a short queue, a tenth of the bytes, and gets into
+/// the long one only when it was asked for meanwhile. So a scan over many objects pushes out only itself. Reads count
+/// when they reach the disk: what memory answers is in memory.
+pub(super) struct Index {
+    files: BTreeMap<FileId, Slot>,
+    trial: VecDeque<(FileId, Stamp)>,
+    main: VecDeque<(FileId, Stamp)>,
+    bytes: u64,
+    trial_bytes: u64,
+    count: usize,
+    stamp: Stamp,
+    capacity: u64,
+    max_files: usize,
+    max_variants: usize,
+    /// Files that are no more: to be removed from the disk.
+    doomed: HashSet<FileId>,
+    /// Those of them that were evicted: memory may still have their heads.
+    evicted: Vec<FileId>,
+    /// While the folder is read: URIs of which nothing that was there before counts.
+    revoked: Option<HashSet<u64>>,
+}
+
+const MAX_USES: u8 = 3;
+
+impl Index {
+    pub(super) fn new(capacity: u64, max_files: usize, max_variants: usize) -> Self {
+        Self {
+            files: BTreeMap::new(),
+            trial: VecDeque::new(),
+            main: VecDeque::new(),
+            bytes: 0,
+            trial_bytes: 0,
+            count: 0,
+            stamp: 0,
+            capacity,
+            max_files,
+            max_variants,
+            doomed: HashSet::new(),
+            evicted: Vec::new(),
+            revoked: None,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn files(&self) -> usize {
+        self.count
+    }
+
+    /// The files for a URI, the latest first.
+    pub(super) fn find(&self, uri: u64) -> Vec<(FileId, Stamp)> {
+        let mut found: Vec<_> = self.stored(uri).collect();
+        found.sort_by_key(|(_, stamp)| std::cmp::Reverse(*stamp));
+        found
+    }
+
+    pub(super) fn has(&self, uri: u64) -> bool {
+        self.stored(uri).next().is_some()
+    }
+
+    fn stored(&self, uri: u64) -> impl Iterator<Item = (FileId, Stamp)> {
+        self.under(uri).filter_map(|(id, slot)| match slot {
+            Slot::Stored { stamp, .. } => Some((*id, *stamp)),
+            Slot::Writing(_) => None,
+        })
+    }
+
+    fn under(&self, uri: u64) -> impl Iterator<Item = (&FileId, &Slot)> {
+        self.files.range(FileId { uri, variant: 0 }..=FileId { uri, variant: u64::MAX })
+    }
+
+    /// Whether nothing has happened to this file since the stamp was seen.
+    pub(super) fn is_current(&self, id: FileId, stamp: Stamp) -> bool {
+        matches!(self.files.get(&id), Some(Slot::Stored { stamp: now, .. } | Slot::Writing(now)) if *now == stamp)
+    }
+
+    /// It was read.
+    pub(super) fn touch(&mut self, id: FileId) {
+        if let Some(Slot::Stored { uses, .. }) = self.files.get_mut(&id) {
+            *uses = (*uses + 1).min(MAX_USES);
+        }
+    }
+
+    /// A newer response is coming: what is stored for it does not count any more.
+    pub(super) fn supersede(&mut self, id: FileId) -> Stamp {
+        self.remove(id);
+        let stamp = self.next_stamp();
+        self.files.insert(id, Slot::Writing(stamp));
+        stamp
+    }
+
+    /// The head of a file was brought up to date.
+    pub(super) fn restamp(&mut self, id: FileId) -> Option<Stamp> {
+        let next = self.next_stamp();
+        let Some(Slot::Stored { stamp, queue, .. }) = self.files.get_mut(&id) else { return None };
+        let queue = if *queue == Queue::Trial { &mut self.trial } else { &mut self.main };
+        *stamp = next;
+        queue.push_back((id, next));
+        Some(next)
+    }
+
+    /// The file that was ordered with this stamp is about to take its name. Whether it still may.
+    pub(super) fn begin_commit(&mut self, id: FileId, stamp: Stamp) -> bool {
+        let current = self.is_current(id, stamp);
+        if current {
+            // It replaces what was to be removed.
+            self.doomed.remove(&id);
+        }
+        current
+    }
+
+    /// The file has its name. When it lost its place meanwhile, it is doomed.
+    pub(super) fn commit(&mut self, id: FileId, stamp: Stamp, size: u64) {
+        if !self.is_current(id, stamp) {
+            self.doomed.insert(id);
+            return;
+        }
+        self.insert(id, stamp, size, Queue::Trial);
+        self.trim_variants(id.uri);
+        self.evict();
+    }
+
+    /// What was ordered will not be written.
+    pub(super) fn give_up(&mut self, id: FileId, stamp: Stamp) {
+        if self.is_current(id, stamp) {
+            self.files.remove(&id);
+        }
+    }
+
+    /// Removes one file; whether there was one, or may be one that was not found yet.
+    pub(super) fn remove(&mut self, id: FileId) {
+        self.take(id);
+        if let Some(revoked) = &mut self.revoked {
+            revoked.insert(id.uri);
+        }
+    }
+
+    /// The same for all of a URI. Whether there was one.
+    pub(super) fn remove_uri(&mut self, uri: u64) -> bool {
+        let ids: Vec<_> = self.under(uri).map(|(id, _)| *id).collect();
+        ids.iter().for_each(|id| self.take(*id));
+        if let Some(revoked) = &mut self.revoked {
+            revoked.insert(uri);
+        }
+        !ids.is_empty()
+    }
+
+    /// Files to remove from the disk.
+    pub(super) fn take_doomed(&mut self) -> HashSet<FileId> {
+        std::mem::take(&mut self.doomed)
+    }
+
+    /// Files that were evicted: nobody is to begin to read them.
+    pub(super) fn take_evicted(&mut self) -> Vec<FileId> {
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// How many there are.
+    pub(super) fn doomed(&self) -> usize {
+        self.doomed.len()
+    }
+
+    /// A file that does not count is to be removed from the disk, unless its name was taken by one that does.
+    pub(super) fn doom(&mut self, id: FileId) {
+        if !self.files.contains_key(&id) {
+            self.doomed.insert(id);
+        }
+    }
+
+    // === reading the folder ===
+
+    pub(super) fn begin_scan(&mut self) {
+        self.revoked = Some(HashSet::new());
+    }
+
+    /// A file was found. Whether it counts; otherwise it is to be removed.
+    pub(super) fn found(&mut self, id: FileId, size: u64) -> bool {
+        if self.files.contains_key(&id) {
+            return true;
+        }
+        if self.revoked.as_ref().is_some_and(|revoked| revoked.contains(&id.uri)) {
+            return false;
+        }
+        // Already used in an earlier life, for all that is known.
+        let stamp = self.next_stamp();
+        self.insert(id, stamp, size, Queue::Main);
+        self.evict();
+        true
+    }
+
+    pub(super) fn is_scanning(&self) -> bool {
+        self.revoked.is_some()
+    }
+
+    /// Whether what was in the folder before may be looked up by its name.
+    pub(super) fn may_be_there(&self, id: FileId) -> bool {
+        let unknown = !self.files.contains_key(&id) && !self.doomed.contains(&id);
+        unknown && self.revoked.as_ref().is_some_and(|revoked| !revoked.contains(&id.uri))
+    }
+
+    pub(super) fn end_scan(&mut self) {
+        self.revoked = None;
+    }
+
+    // === bookkeeping ===
+
+    fn next_stamp(&mut self) -> Stamp {
+        self.stamp += 1;
+        self.stamp
+    }
+
+    fn insert(&mut self, id: FileId, stamp: Stamp, size: u64, queue: Queue) {
+        self.files.insert(id, Slot::Stored { stamp, size, uses: 0, queue });
+        self.count += 1;
+        self.bytes += size;
+        match queue {
+            Queue::Trial => {
+                self.trial_bytes += size;
+                self.trial.push_back((id, stamp));
+            }
+            Queue::Main => self.main.push_back((id, stamp)),
+        }
+        self.compact();
+    }
+
+    /// Takes a file out; it is doomed when it has a name.
+    fn take(&mut self, id: FileId) {
+        if let Some(Slot::Stored { size, queue, .. }) = self.files.remove(&id) {
+            self.count -= 1;
+            self.bytes -= size;
+            if queue == Queue::Trial {
+                self.trial_bytes -= size;
+            }
+            self.doomed.insert(id);
+        }
+    }
+
+    fn trim_variants(&mut self, uri: u64) {
+        let surplus: Vec<_> = self.find(uri).into_iter().skip(self.max_variants).collect();
+        for (id, _) in surplus {
+            self.take(id);
+            self.evicted.push(id);
+        }
+    }
+
+    fn evict(&mut self) {
+        while self.bytes > self.capacity || self.count > self.max_files {
+            let from_trial = self.trial_bytes > self.capacity / 10 || self.main.is_empty();
+            let queue = if from_trial { &mut self.trial } else { &mut self.main };
+            let Some((id, stamp)) = queue.pop_front() else { return };
+            let Some(Slot::Stored { stamp: now, size, uses, queue }) = self.files.get_mut(&id) else { continue };
+            if *now != stamp {
+                continue;
+            }
+            match queue {
+                Queue::Trial if *uses > 0 => {
+                    (*queue, *uses) = (Queue::Main, 0);
+                    self.trial_bytes -= *size;
+                    self.main.push_back((id, stamp));
+                }
+                Queue::Main if *uses > 0 => {
+                    *uses -= 1;
+                    self.main.push_back((id, stamp));
+                }
+                _ => {
+                    self.take(id);
+                    self.evicted.push(id);
+                }
+            }
+        }
+    }
+
+    /// Queues keep places of files that are gone; when those are the greater part, they go.
+    fn compact(&mut self) {
+        if self.trial.len() + self.main.len() > 2 * self.count + 1024 {
+            let files = &self.files;
+            let lives = |(id, stamp): &(FileId, Stamp)| matches!(files.get(id), Some(Slot::Stored { stamp: now, .. }) if now == stamp);
+            self.trial.retain(lives);
+            self.main.retain(lives);
+        }
+    }
+}
