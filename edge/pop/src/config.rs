@@ -41,6 +41,8 @@ pub struct Config {
     pub workers: usize,
     /// Memory for cached responses, in bytes.
     pub cache_bytes: u64,
+    /// Where cached responses are kept besides memory; `None` for nowhere.
+    pub cache_disk: Option<CacheDisk>,
     /// Memory for isolates that hold a function, in bytes: those idle longest are given up first.
     pub isolate_bytes: u64,
     /// Isolates that each worker holds ready at least for functions that have none yet; 0 for none.
@@ -124,6 +126,15 @@ impl Default for Protection {
             stale_if_error: Duration::from_secs(3600),
         }
     }
+}
+
+/// The part of a disk that cached responses may take.
+#[derive(Clone, Debug)]
+pub struct CacheDisk {
+    /// The folder, of this PoP alone.
+    pub folder: PathBuf,
+    /// Most bytes of the files in it.
+    pub bytes: u64,
 }
 
 /// Where a PoP's admin listener is, and what it asks for.

@@ -33,7 +33,7 @@ mod worker;
 mod workers;
 
 pub use cell::{Attempt, Chosen, run_cell};
-pub use config::{Admin, Config, Protection, Shield, StartError};
+pub use config::{Admin, CacheDisk, Config, Protection, Shield, StartError};
 pub use function::check_bundle;
 pub use isolate::{Platform, Snapshot, limits, prove, reseed};
 pub use listen::run;

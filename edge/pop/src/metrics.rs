@@ -482,6 +482,55 @@ pub(crate) const TABLE: &[Row] = &[
         },
     },
     Row {
+        name: "skerry_cache_disk_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Bytes of the responses that the cache has on disk.",
+        read: |state, samples| samples.put(&[], state.cache.disk().unwrap_or_default().bytes),
+    },
+    Row {
+        name: "skerry_cache_disk_capacity_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "The most that skerry_cache_disk_bytes may be (--cache-disk); 0 without a disk.",
+        read: |state, samples| samples.put(&[], state.cache.disk().unwrap_or_default().capacity_bytes),
+    },
+    Row {
+        name: "skerry_cache_disk_entries",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Responses that the cache has on disk; 1000000 at most.",
+        read: |state, samples| samples.put(&[], state.cache.disk().unwrap_or_default().files),
+    },
+    Row {
+        name: "skerry_cache_disk_queued_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Bytes of responses that wait to be written to disk; 64 MiB at most, what comes then stays in memory only.",
+        read: |state, samples| samples.put(&[], state.cache.disk().unwrap_or_default().queued_bytes),
+    },
+    Row {
+        name: "skerry_cache_disk_failing",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "1 while the cache's disk fails (full, read-only, broken) and responses are stored in memory only; the log says why.",
+        read: |state, samples| samples.put(&[], u64::from(state.cache.disk().unwrap_or_default().failing)),
+    },
+    Row {
+        name: "skerry_cache_disk_events_total",
+        kind: Kind::Counter,
+        labels: &["event"],
+        help: "What happened on the cache's disk: responses hit (found), written, skipped (kept in memory only), damaged (removed), and errors of the disk.",
+        read: |state, samples| {
+            let disk = state.cache.disk().unwrap_or_default();
+            samples.put(&["hit"], disk.hits);
+            samples.put(&["written"], disk.written);
+            samples.put(&["skipped"], disk.skipped);
+            samples.put(&["damaged"], disk.damaged);
+            samples.put(&["error"], disk.errors);
+        },
+    },
+    Row {
         name: "skerry_connections",
         kind: Kind::Gauge,
         labels: &[],

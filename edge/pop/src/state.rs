@@ -79,6 +79,7 @@ impl State {
                 stale_if_error: Some(config.protection.stale_if_error),
                 ..cache::policy::Rules::default()
             },
+            disk: config.cache_disk.as_ref().map(|disk| cache::DiskConfig::new(disk.folder.clone(), disk.bytes)),
             ..cache::Config::default()
         });
         Ok(Arc::new(Self {

@@ -63,6 +63,12 @@ pub(crate) struct Pop {
     /// Memory for cached answers
     #[arg(long, default_value = "256MiB", value_parser = units::bytes)]
     cache: u64,
+    /// Disk for cached answers, which outlive a restart there and may be larger than memory; 0 for none
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = units::bytes)]
+    cache_disk: u64,
+    /// Folder for them, of this PoP alone [default: cache, in the folder for what it has seen]
+    #[arg(long, value_name = "FOLDER")]
+    cache_folder: Option<PathBuf>,
     /// Address for health checks and metrics (GET /health and /metrics, the latter with the token) [default: none]
     #[arg(long, value_name = "ADDRESS", value_parser = plan::address)]
     admin: Option<SocketAddr>,
@@ -137,6 +143,7 @@ impl Pop {
             let own = self.admin_token_file.as_deref().map(read_token).transpose()?;
             Ok(pop::Admin { address, token: own.unwrap_or_else(|| token.clone()) })
         });
+        let cache_folder = self.cache_folder.unwrap_or_else(|| self.data.join("cache"));
         let config = pop::Config {
             name: self.name,
             city: self.city,
@@ -152,6 +159,8 @@ impl Pop {
             allow_fetch: self.allow_fetch,
             workers: self.workers.unwrap_or_else(default_workers),
             cache_bytes: self.cache,
+            cache_disk: (self.cache_disk > 0)
+                .then_some(pop::CacheDisk { folder: cache_folder, bytes: self.cache_disk }),
             admin: admin.transpose()?,
             metrics_functions: self.metrics_functions,
             isolate_bytes: self.isolates,

@@ -73,6 +73,9 @@ pub(crate) struct Up {
     /// Memory of each PoP for cached answers
     #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = units::bytes)]
     cache: u64,
+    /// Disk of each PoP for cached answers, in its folder of the state; 0 for none
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = units::bytes)]
+    cache_disk: u64,
     /// Memory of each PoP for the isolates of functions; those idle longest go first
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = units::bytes)]
     isolates: u64,
@@ -133,6 +136,7 @@ impl Up {
             store: self.store.map(absolute_store).transpose()?,
             workers: Some(self.workers.unwrap_or(share)),
             cache: self.cache,
+            cache_disk: self.cache_disk,
             isolates: self.isolates,
             isolation: self.isolation,
             protection: self.protection,

@@ -58,6 +58,8 @@ pub(crate) struct Settings {
     pub workers: Option<usize>,
     /// Memory of each PoP for cached answers, in bytes.
     pub cache: u64,
+    /// Disk of each PoP for cached answers, in bytes; 0 for none.
+    pub cache_disk: u64,
     /// Memory of each PoP for isolates, in bytes.
     pub isolates: u64,
     /// What stands between functions, at least.
@@ -410,6 +412,7 @@ fn members(settings: &Settings, fleet: &Fleet, program: &Path, control: &Control
         arguments.extend(token());
         arguments.extend(["--data".into(), fleet.state.join("pops").join(&pop.name).into_os_string()]);
         arguments.extend(["--trust".into(), text(&TRUST.join(",")), "--cache".into(), text(&settings.cache)]);
+        arguments.extend(["--cache-disk".into(), text(&settings.cache_disk)]);
         arguments.extend(["--isolates".into(), text(&settings.isolates)]);
         arguments.extend(["--isolation".into(), text(&settings.isolation)]);
         arguments.extend(settings.protection.arguments());

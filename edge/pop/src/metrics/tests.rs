@@ -26,6 +26,7 @@ fn state(most: usize) -> std::sync::Arc<State> {
         allow_fetch: Vec::new(),
         workers: 2,
         cache_bytes: 1 << 20,
+        cache_disk: None,
         isolate_bytes: 1 << 20,
         ready: 0,
         admin: None,
