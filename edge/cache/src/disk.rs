@@ -37,11 +37,13 @@ mod index;
 mod recall;
 mod record;
 mod scan;
+mod spill;
 mod status;
 mod writer;
 
 pub(crate) use file::{FileReader, StoredFile};
 pub(crate) use recall::Look;
+pub(crate) use spill::{Readable, Spill, Spilled};
 pub use status::DiskStatus;
 
 use index::{FileId, Index, Stamp};
@@ -75,6 +77,10 @@ struct State {
     recalls: Recalls,
     /// Large files that are open, to close them when they are evicted.
     open: HashMap<FileId, Weak<StoredFile>>,
+    /// Bodies that are on their way to the disk while they arrive.
+    spills: usize,
+    /// Temporary files that are to be removed.
+    litter: Vec<PathBuf>,
 }
 
 enum Health {
@@ -89,6 +95,7 @@ enum Health {
 enum Job {
     Write { order: Order, entry: Arc<Entry>, bytes: u64 },
     Update { order: Order, head: Arc<Head>, file: Arc<StoredFile> },
+    Commit { order: Order, path: PathBuf, size: u64 },
 }
 
 /// A write that was announced.
@@ -112,6 +119,8 @@ impl Disk {
             health: Health::Starting,
             recalls: Recalls::default(),
             open: HashMap::new(),
+            spills: 0,
+            litter: Vec::new(),
         };
         let inner = Arc::new(Inner {
             config,
@@ -226,6 +235,12 @@ impl State {
     fn close_evicted(&mut self) -> Vec<Arc<StoredFile>> {
         let evicted = self.index.take_evicted();
         evicted.into_iter().filter_map(|id| self.open.remove(&id)).filter_map(|file| file.upgrade()).collect()
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disk").field("folder", &self.config.folder).finish_non_exhaustive()
     }
 }
 

@@ -29,6 +29,7 @@ mod lead;
 mod part;
 mod recall;
 mod reply;
+mod spill;
 
 /// The way to the origin, boxed so that the path below is compiled once.
 type OriginCall = Box<dyn FnOnce(Parts) -> BoxFuture<'static, Result<Response<OriginBody>, OriginFailure>> + Send>;

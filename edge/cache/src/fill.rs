@@ -13,6 +13,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
 
 use crate::body::OriginBody;
+use crate::disk::Readable;
 use crate::entry::{Entry, Head, StoredBody};
 use crate::failure::OriginFailure;
 use crate::flights::Ledger;
@@ -20,14 +21,18 @@ use crate::key::Key;
 use crate::policy::vary;
 use crate::purge::{Judgement, Purges};
 
+mod chunks;
 mod reader;
 
 pub(crate) use reader::Reader;
 
+use chunks::Chunks;
+
 /// One origin request and the body it brings: written by one task, read by any number of [`Reader`]s on any runtime.
 ///
 /// Chunks stay until the body is whole, and readers go on from the copy that was made to store it; or until the last
-/// reader has left. The [`Ledger`] counts them for as long. A body that grows too large is [detached](Fill::detach): the
+/// reader has left. The [`Ledger`] counts them for as long. Of a body that is too large for memory only the latest stay;
+/// the others are [on the disk](Fill::spilled). One that is too large for that as well is [detached](Fill::detach): the
 /// leader takes the rest of it as it comes, followers ask the origin themselves.
 pub(crate) struct Fill {
     key: Key,
@@ -45,7 +50,9 @@ pub(crate) struct Fill {
 
 struct State {
     stage: Stage,
-    chunks: Vec<Bytes>,
+    chunks: Chunks,
+    /// Where the chunks are that are gone.
+    spilled: Option<Readable>,
     charged: u64,
     next_seat: u64,
     /// Who sleeps until something happens.
@@ -113,7 +120,8 @@ impl Fill {
     pub(crate) fn new(key: Key, request: Option<HeaderMap>, ledger: Arc<Ledger>, purged: u64) -> Self {
         let state = State {
             stage: Stage::Asking,
-            chunks: Vec::new(),
+            chunks: Chunks::default(),
+            spilled: None,
             charged: 0,
             next_seat: 0,
             sleepers: HashMap::new(),
@@ -204,12 +212,35 @@ impl Fill {
 
     /// All chunks so far; cheap.
     pub(crate) fn chunks(&self) -> Vec<Bytes> {
-        self.lock().chunks.clone()
+        self.chunks_since(0)
+    }
+
+    /// All bytes from here on that are not gone; cheap.
+    pub(crate) fn chunks_since(&self, position: u64) -> Vec<Bytes> {
+        self.lock().chunks.since(position)
+    }
+
+    /// How many bytes have arrived.
+    pub(crate) fn received(&self) -> u64 {
+        self.lock().chunks.end()
+    }
+
+    /// So much of it can be read from a file. In memory, what is older than `window` bytes goes: who is slower reads the
+    /// file.
+    pub(crate) fn spilled(&self, readable: Readable, window: u64) {
+        let mut state = self.lock();
+        let old = state.chunks.end().saturating_sub(window);
+        let dropped = state.chunks.drop_before(readable.bytes().min(old));
+        let freed = dropped.iter().map(|chunk| chunk.len() as u64 + CHUNK_OVERHEAD).sum();
+        state.charged -= freed;
+        state.spilled = Some(readable);
+        drop(state);
+        self.ledger.bytes.fetch_sub(freed, Ordering::Relaxed);
     }
 
     /// The body is whole: readers go on from this copy of it, and the chunks are given back.
     pub(crate) fn complete(&self, body: StoredBody) {
-        let mut chunks = Vec::new();
+        let mut chunks = Chunks::default();
         self.change(|state| {
             if let Stage::Arriving(head) = &state.stage {
                 state.stage = Stage::Complete(Arc::clone(head), body);

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use moka::ops::compute::Op;
 
 use crate::config::Config;
-use crate::disk::{Disk, Order};
+use crate::disk::{Disk, Order, Spilled};
 use crate::entry::Entry;
 use crate::key::Key;
 
@@ -17,6 +17,7 @@ pub(crate) struct Store {
     max_variants: usize,
     /// Most bytes of all variants of one URI; the cache's weights are 32 bits wide.
     resource_bytes: u64,
+    object_limit: u64,
     /// Where they are kept as well.
     disk: Option<Disk>,
 }
@@ -55,7 +56,7 @@ impl Store {
         let resource_bytes = (config.capacity_bytes / 4).min(u64::from(u32::MAX) / 2);
         let max_variants = config.max_variants.max(1);
         let disk = config.disk.clone().map(|disk| Disk::start(disk, config.object_limit(), max_variants));
-        Self { resources, max_variants, resource_bytes, disk }
+        Self { resources, max_variants, resource_bytes, object_limit: config.object_limit(), disk }
     }
 
     pub(crate) fn lookup(&self, key: &Key, request: &HeaderMap) -> Found {
@@ -85,6 +86,14 @@ impl Store {
         }
     }
 
+    /// Stores a response whose body is on the disk already, without a name.
+    pub(crate) fn put_spilled(&self, entry: &Arc<Entry>, spilled: Spilled) {
+        if let Some(disk) = &self.disk {
+            disk.store(&entry.head, spilled);
+            self.keep(entry);
+        }
+    }
+
     /// Puts what was read from the disk into memory, unless it was replaced or removed meanwhile.
     pub(crate) fn recall(&self, order: Order, entry: &Arc<Entry>) {
         self.change(entry.head.key.shared_uri(), |old| {
@@ -110,6 +119,11 @@ impl Store {
             fits
         });
         std::iter::once(entry).chain(kept).cloned().collect()
+    }
+
+    /// The longest body that would be stored now.
+    pub(crate) fn largest_body(&self) -> u64 {
+        self.object_limit.max(self.disk.as_ref().map_or(0, Disk::largest_body))
     }
 
     /// The disk, where there is one.

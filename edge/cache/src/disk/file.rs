@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::task::JoinHandle;
 
+use super::Inner;
 use super::format::{BLOCK, Layout, Unreadable};
 use crate::body::BoxError;
 
@@ -15,6 +16,8 @@ use crate::body::BoxError;
 /// to its end.
 #[derive(Debug)]
 pub(crate) struct StoredFile {
+    /// Who is told when it turns out to be damaged.
+    disk: Weak<Inner>,
     layout: Layout,
     length: u64,
     /// `None` once it was evicted: only who reads it already goes on, and its space is given back after that.
@@ -22,8 +25,8 @@ pub(crate) struct StoredFile {
 }
 
 impl StoredFile {
-    pub(super) fn new(file: File, layout: Layout, length: u64) -> Self {
-        Self { layout, length, file: Mutex::new(Some(Arc::new(file))) }
+    pub(super) fn new(inner: &Arc<Inner>, file: Arc<File>, layout: Layout, length: u64) -> Self {
+        Self { disk: Arc::downgrade(inner), layout, length, file: Mutex::new(Some(file)) }
     }
 
     pub(crate) fn length(&self) -> u64 {
@@ -51,13 +54,24 @@ impl StoredFile {
     }
 
     /// The bytes from `start` up to, not including, `end`.
-    pub(crate) fn read(&self, start: u64, end: u64) -> FileReader {
-        FileReader { file: self.handle(), layout: self.layout, length: self.length, at: start, end, reading: None }
+    pub(crate) fn read(self: &Arc<Self>, start: u64, end: u64) -> FileReader {
+        let stored = Some(Arc::clone(self));
+        FileReader { stored, ..FileReader::new(self.handle(), self.layout, self.length, (start, end)) }
+    }
+
+    /// It is damaged: nobody begins to read it any more, and it goes.
+    fn condemn(self: &Arc<Self>, error: &Unreadable) {
+        self.close();
+        if let Some(disk) = self.disk.upgrade() {
+            disk.condemn(self, error);
+        }
     }
 }
 
 /// Reads a part of a body block by block, each only when it is asked for: who sends slowly holds one block.
 pub(crate) struct FileReader {
+    /// What it is the file of; `None` while it is being written.
+    stored: Option<Arc<StoredFile>>,
     file: Option<Arc<File>>,
     layout: Layout,
     /// Of the body.
@@ -79,9 +93,9 @@ enum Broken {
 }
 
 impl FileReader {
-    /// Of a body that is still being written: so many bytes of it are whole blocks in the file.
-    pub(super) fn of_unfinished(file: Arc<File>, layout: Layout, start: u64, whole: u64) -> Self {
-        Self { file: Some(file), layout, length: whole, at: start, end: whole, reading: None }
+    /// For a body of this length: its bytes from `at` up to, not including, `end`.
+    pub(super) fn new(file: Option<Arc<File>>, layout: Layout, length: u64, (at, end): (u64, u64)) -> Self {
+        Self { stored: None, file, layout, length, at, end, reading: None }
     }
 
     /// Bytes that are still to come.
@@ -106,7 +120,10 @@ impl FileReader {
                 self.at += bytes.len() as u64;
                 Poll::Ready(Some(Ok(bytes)))
             }
-            Ok(Err(error)) => self.broken(Broken::Unreadable(error)),
+            Ok(Err(error)) => {
+                self.stored.iter().for_each(|stored| stored.condemn(&error));
+                self.broken(Broken::Unreadable(error))
+            }
             Err(_) => self.broken(Broken::Evicted),
         }
     }

@@ -15,6 +15,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use super::record;
 use crate::entry::Head;
@@ -169,8 +170,8 @@ pub(super) fn open(file: &File) -> Result<Opened, Unreadable> {
 }
 
 /// Writes a file from its beginning.
-pub(crate) struct Writer {
-    file: File,
+pub(super) struct Writer {
+    file: Arc<File>,
     layout: Layout,
     /// Whole blocks that are in the file.
     blocks: u64,
@@ -184,6 +185,7 @@ impl Writer {
         let record = record::encode(head).ok_or_else(|| io::Error::other("the head is too large"))?;
         let layout = Layout::new(nonce, record.len());
         file.write_all_at(&layout.preamble(), 0)?;
+        let file = Arc::new(file);
         Ok(Self { file, layout, blocks: 0, block: Vec::new() })
     }
 
@@ -191,8 +193,8 @@ impl Writer {
         self.layout
     }
 
-    pub(super) fn file(&self) -> &File {
-        &self.file
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
     }
 
     /// Bytes of the body that can be read from the file.
@@ -223,7 +225,7 @@ impl Writer {
     }
 
     /// Writes what is left of the body, and the head. The file, its layout and size.
-    pub(super) fn finish(mut self, head: &Head) -> io::Result<(File, Layout, u64)> {
+    pub(super) fn finish(mut self, head: &Head) -> io::Result<(Arc<File>, Layout, u64)> {
         let length = self.blocks * BLOCK + self.block.len() as u64;
         if !self.block.is_empty() {
             self.flush()?;

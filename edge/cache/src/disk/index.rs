@@ -89,6 +89,8 @@ pub(super) struct Index {
     trial: VecDeque<(FileId, Stamp)>,
     main: VecDeque<(FileId, Stamp)>,
     bytes: u64,
+    /// Of files that are still growing.
+    reserved: u64,
     trial_bytes: u64,
     count: usize,
     stamp: Stamp,
@@ -112,6 +114,7 @@ impl Index {
             trial: VecDeque::new(),
             main: VecDeque::new(),
             bytes: 0,
+            reserved: 0,
             trial_bytes: 0,
             count: 0,
             stamp: 0,
@@ -203,6 +206,21 @@ impl Index {
         self.insert(id, stamp, size, Queue::Trial);
         self.trim_variants(id.uri);
         self.evict();
+    }
+
+    /// Makes room for a file that grows. Whether there is so much for such files: half of all.
+    pub(super) fn reserve(&mut self, bytes: u64) -> bool {
+        if self.reserved + bytes > self.capacity / 2 {
+            return false;
+        }
+        self.reserved += bytes;
+        self.evict();
+        true
+    }
+
+    /// The file has stopped growing: it is [committed](Self::commit), or gone.
+    pub(super) fn release(&mut self, bytes: u64) {
+        self.reserved -= bytes;
     }
 
     /// What was ordered will not be written.
@@ -329,7 +347,7 @@ impl Index {
     }
 
     fn evict(&mut self) {
-        while self.bytes > self.capacity || self.count > self.max_files {
+        while self.bytes + self.reserved > self.capacity || self.count > self.max_files {
             let from_trial = self.trial_bytes > self.capacity / 10 || self.main.is_empty();
             let queue = if from_trial { &mut self.trial } else { &mut self.main };
             let Some((id, stamp)) = queue.pop_front() else { return };

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -96,7 +96,7 @@ impl Inner {
         }
     }
 
-    fn load(&self, id: FileId, stamp: Stamp, key: &Key, request: &HeaderMap) -> Option<(Order, Entry)> {
+    fn load(self: &Arc<Self>, id: FileId, stamp: Stamp, key: &Key, request: &HeaderMap) -> Option<(Order, Entry)> {
         match self.read(id, key, request) {
             Ok(Some(entry)) => {
                 self.counts.hits.fetch_add(1, Ordering::Relaxed);
@@ -109,16 +109,27 @@ impl Inner {
                 // Where it was replaced or removed meanwhile, there is nothing wrong.
                 if state.index.is_current(id, stamp) {
                     state.index.remove(id);
-                    self.wake.notify_one();
                     drop(state);
-                    self.note(id, &error);
+                    self.note_unreadable(id, &error);
                 }
                 None
             }
         }
     }
 
-    fn note(&self, id: FileId, error: &Unreadable) {
+    /// A large file was found to be damaged while it was sent.
+    pub(super) fn condemn(&self, file: &Arc<StoredFile>, error: &Unreadable) {
+        let mut state = self.lock();
+        let same = |open: &Weak<StoredFile>| std::ptr::eq(open.as_ptr(), Arc::as_ptr(file));
+        let Some(id) = state.open.iter().find(|(_, open)| same(open)).map(|(id, _)| *id) else { return };
+        state.open.remove(&id);
+        state.index.remove(id);
+        drop(state);
+        self.note_unreadable(id, error);
+    }
+
+    fn note_unreadable(&self, id: FileId, error: &Unreadable) {
+        self.wake.notify_one();
         let count = match error {
             Unreadable::Damaged(_) => &self.counts.damaged,
             Unreadable::Io(_) => &self.counts.errors,
@@ -128,7 +139,7 @@ impl Inner {
     }
 
     /// The response in a file, when it answers the request.
-    fn read(&self, id: FileId, key: &Key, request: &HeaderMap) -> Result<Option<Entry>, Unreadable> {
+    fn read(self: &Arc<Self>, id: FileId, key: &Key, request: &HeaderMap) -> Result<Option<Entry>, Unreadable> {
         let file = match File::open(self.path(id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unreadable::Damaged("the folder")),
             file => file?,
@@ -140,7 +151,7 @@ impl Inner {
         let body = if opened.length <= self.memory_limit {
             read_whole(&file, opened.layout, opened.length)?
         } else {
-            StoredBody::on_disk(self.keep_open(id, StoredFile::new(file, opened.layout, opened.length)))
+            StoredBody::on_disk(self.keep_open(id, StoredFile::new(self, Arc::new(file), opened.layout, opened.length)))
         };
         Ok(Some(Entry::recalled(Arc::new(opened.head), body)))
     }

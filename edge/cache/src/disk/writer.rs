@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,8 +17,10 @@ use crate::entry::{Entry, Head, Place};
 pub(super) fn run(inner: &Arc<Inner>) {
     let Some(_lock) = prepare(inner) else { return };
     scan::start(inner);
-    while let Some(Task { job, doomed, waiting }) = next(inner) {
+    while let Some(Task { job, doomed, litter, waiting }) = next(inner) {
         remove(inner, doomed);
+        // What can't be removed now is when the cache starts again.
+        litter.into_iter().for_each(|path| drop(fs::remove_file(path)));
         // They are gone, or the failure is known: in either case nobody is to wait.
         for waiting in waiting {
             let _ = waiting.send(());
@@ -59,7 +61,7 @@ fn prepare(inner: &Inner) -> Option<File> {
 fn drop_all(inner: &Inner, state: &mut State) {
     state.waiting.clear();
     for job in std::mem::take(&mut state.jobs) {
-        let (Job::Write { order, .. } | Job::Update { order, .. }) = job;
+        let (Job::Write { order, .. } | Job::Update { order, .. } | Job::Commit { order, .. }) = job;
         state.index.give_up(order.id, order.stamp);
         inner.counts.skipped.fetch_add(1, Ordering::Relaxed);
     }
@@ -83,6 +85,7 @@ fn take_folder(inner: &Inner) -> io::Result<File> {
 struct Task {
     job: Option<Job>,
     doomed: Vec<FileId>,
+    litter: Vec<PathBuf>,
     waiting: Vec<oneshot::Sender<()>>,
 }
 
@@ -96,18 +99,18 @@ fn next(inner: &Inner) -> Option<Task> {
         };
         // A disk that fails is left alone.
         let doomed: Vec<_> = if pause.is_zero() { state.index.take_doomed().into_iter().collect() } else { Vec::new() };
-        let waiting = std::mem::take(&mut state.waiting);
+        let (waiting, litter) = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.litter));
         let job = state.jobs.pop_front();
         if let Some(Job::Write { bytes, .. }) = &job {
             state.queued_bytes -= bytes;
         }
-        if job.is_some() || !doomed.is_empty() || !waiting.is_empty() {
+        if job.is_some() || !doomed.is_empty() || !litter.is_empty() || !waiting.is_empty() {
             inner.counts.busy.fetch_add(u64::from(job.is_some()), Ordering::Relaxed);
             inner.counts.removing.fetch_add(doomed.len() as u64, Ordering::Relaxed);
             let closed = state.close_evicted();
             drop(state);
             closed.iter().for_each(|file| file.close());
-            return Some(Task { job, doomed, waiting });
+            return Some(Task { job, doomed, litter, waiting });
         }
         if inner.is_closing() {
             return None;
@@ -134,30 +137,35 @@ fn remove(inner: &Inner, doomed: Vec<FileId>) {
 }
 
 fn perform(inner: &Inner, job: Job) {
-    match job {
+    let (order, result) = match job {
+        Job::Write { order, .. } if !inner.lock().index.is_current(order.id, order.stamp) => return,
         Job::Write { order, entry, .. } => {
-            if !inner.lock().index.is_current(order.id, order.stamp) {
-                return;
-            }
-            match write(inner, &entry).and_then(|(temporary, size)| commit(inner, order, &temporary, size)) {
-                Ok(()) => inner.recover(),
-                Err(error) => {
-                    inner.lock().index.give_up(order.id, order.stamp);
-                    inner.counts.skipped.fetch_add(1, Ordering::Relaxed);
-                    inner.fail("writing a response", &error);
-                }
-            }
+            (order, write(inner, &entry).and_then(|(temporary, size)| commit(inner, order, &temporary, size)))
         }
+        Job::Commit { order, path, size } => (order, commit(inner, order, &path, size)),
         Job::Update { order, head, file } => {
-            if !update(&head, &file) && inner.lock().index.is_current(order.id, order.stamp) {
-                inner.lock().index.remove(order.id);
+            let updated = update(inner, order, &head, &file);
+            let mut state = inner.lock();
+            // Without its latest head it must not be found again.
+            if !matches!(updated, Ok(true)) && state.index.is_current(order.id, order.stamp) {
+                state.index.remove(order.id);
             }
+            drop(state);
+            (order, updated.map(drop))
+        }
+    };
+    match result {
+        Ok(()) => inner.recover(),
+        Err(error) => {
+            inner.lock().index.give_up(order.id, order.stamp);
+            inner.counts.skipped.fetch_add(1, Ordering::Relaxed);
+            inner.fail("writing a response", &error);
         }
     }
 }
 
 /// Writes a response that is in memory to a temporary file; its path and size.
-fn write(inner: &Inner, entry: &Entry) -> io::Result<(std::path::PathBuf, u64)> {
+fn write(inner: &Inner, entry: &Entry) -> io::Result<(PathBuf, u64)> {
     let Place::Memory(blocks) = &entry.body.place else { return Err(io::Error::other("it is not in memory")) };
     let (path, file) = inner.create()?;
     let written = || {
@@ -198,10 +206,9 @@ fn commit(inner: &Inner, order: Order, temporary: &Path, size: u64) -> io::Resul
     Ok(())
 }
 
-/// Brings the head of a large file up to date. Whether that was possible.
-fn update(head: &Head, file: &super::StoredFile) -> bool {
-    let Some(handle) = file.handle() else { return false };
-    let Ok(opened) = format::open(&handle) else { return false };
-    let updated = file.layout().update(&handle, head, file.length(), opened.sequence + 1);
-    updated.is_ok_and(|fits| fits)
+/// Brings the head of a large file up to date. Whether it fits.
+fn update(inner: &Inner, order: Order, head: &Head, stored: &super::StoredFile) -> io::Result<bool> {
+    let file = File::options().read(true).write(true).open(inner.path(order.id))?;
+    let opened = format::open(&file).map_err(io::Error::other)?;
+    Ok(opened.layout == stored.layout() && opened.layout.update(&file, head, opened.length, opened.sequence + 1)?)
 }

@@ -11,9 +11,11 @@ use http::{HeaderValue, Response, StatusCode, response};
 use http_body_util::BodyExt;
 
 use super::NoStore;
+use super::spill::Spilling;
 use super::{OriginCall, Question, bypass, part, reply, stale_on_error};
 use crate::body::{Body, BoxError, OriginBody};
 use crate::cache::Shared;
+use crate::disk::Spilled;
 use crate::entry::{Entry, Head, StoredBody};
 use crate::failure::{FailureKind, OriginFailure};
 use crate::fill::{Fill, Reader, Trouble, Verdict};
@@ -213,7 +215,7 @@ fn admit(
         (exchange, fill.purged()),
         &shared.config.rules,
     )?;
-    if head.length.is_some_and(|length| length > shared.config.object_limit()) {
+    if head.length.is_some_and(|length| length > shared.store.largest_body()) {
         return Err(NotStored::TooLarge);
     }
     if fill.is_revoked() { Err(NotStored::Invalidated) } else { Ok(head) }
@@ -326,6 +328,8 @@ impl Arriving {
         let mut received = 0;
         // Held back until the response is stored: whoever has all of it finds it there when asking again.
         let mut last = None;
+        let limit = shared.config.object_limit();
+        let mut spilling = Spilling::No;
         loop {
             match next_chunk(shared, &mut body).await {
                 Err(failure) => return fail(&guard, failure),
@@ -342,26 +346,44 @@ impl Arriving {
                     }
                 }
             }
-            let too_large = received > shared.config.object_limit();
-            if too_large || shared.ledger.bytes.load(Ordering::Relaxed) > shared.config.fill_capacity_bytes {
-                shared.flights.leave(fill);
-                last.into_iter().for_each(|chunk| fill.push(chunk));
-                if too_large {
+            let crowded = shared.ledger.bytes.load(Ordering::Relaxed) > shared.config.fill_capacity_bytes;
+            let beyond_memory = crowded || received > limit || head.length.is_some_and(|length| length > limit);
+            if (beyond_memory || spilling.has_begun()) && !spilling.keep_up(shared, fill, &head).await {
+                if received > shared.store.largest_body() {
                     shared.note_too_large(fill.key(), &head.headers);
                 }
-                return fill.detach(body);
+                return detach(&guard, last, body);
             }
         }
         if head.length.is_some_and(|promised| received != promised) {
             return fail(&guard, wrong_length(received, &head));
         }
-        let mut chunks = fill.chunks();
-        chunks.extend(last);
-        let body = StoredBody::copy(&chunks).await;
-        store(&guard, &head, body.clone());
+        let head = Arc::new(head.with_length(received));
+        let stored = if spilling.has_begun() {
+            let Some(spilled) = spilling.finish(fill, last.as_ref(), &head).await else {
+                return detach(&guard, last, body);
+            };
+            let stored = spilled.body().clone();
+            store(&guard, head, stored.clone(), Some(spilled));
+            stored
+        } else {
+            let mut chunks = fill.chunks();
+            chunks.extend(last);
+            let stored = StoredBody::copy(&chunks).await;
+            store(&guard, head, stored.clone(), None);
+            stored
+        };
         shared.flights.leave(fill);
-        fill.complete(body);
+        fill.complete(stored);
     }
+}
+
+/// It can't be stored: the rest is for the leader.
+fn detach(guard: &Guard, last: Option<Bytes>, rest: OriginBody) {
+    let Guard { shared, fill } = guard;
+    shared.flights.leave(fill);
+    last.into_iter().for_each(|chunk| fill.push(chunk));
+    fill.detach(rest);
 }
 
 /// The next bytes; trailers are dropped.
@@ -392,17 +414,20 @@ fn fail(guard: &Guard, failure: OriginFailure) {
 }
 
 /// Stores what arrived, unless it was invalidated meanwhile.
-fn store(guard: &Guard, head: &Head, body: StoredBody) {
+fn store(guard: &Guard, head: Arc<Head>, body: StoredBody, spilled: Option<Spilled>) {
     let Guard { shared, fill } = guard;
     if fill.is_revoked() {
         return;
     }
-    let entry = Arc::new(Entry::new(Arc::new(head.with_length(body.length)), body));
+    let entry = Arc::new(Entry::new(head, body));
     // Purged while it arrived: what was asked for since then must not give way to it.
     if !entry.survives(&shared.purges) {
         return;
     }
-    shared.store.put(Arc::clone(&entry));
+    match spilled {
+        Some(spilled) => shared.store.put_spilled(&entry, spilled),
+        None => shared.store.put(Arc::clone(&entry)),
+    }
     // An invalidation that came between the question and the put found nothing to remove.
     if fill.is_revoked() {
         shared.store.remove(&entry);

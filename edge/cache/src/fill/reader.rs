@@ -35,10 +35,12 @@ enum Role {
     Follower(Option<Resume>),
 }
 
-/// Where the next bytes come from. Only [`Tail::Shared`] holds on to the fill, and so to its chunks.
+/// Where the next bytes come from. Only the first two hold on to the fill, and so to its chunks.
 enum Tail {
-    /// The chunk of this number.
-    Shared(Seat, usize),
+    /// What arrives.
+    Shared(Seat),
+    /// The same, for who is too slow for what memory has of it: first what is on the disk.
+    Behind(Seat, Box<FileReader>),
     /// The whole body.
     Stored(StoredBody),
     /// The rest of a body that is too large for memory.
@@ -77,7 +79,7 @@ impl Reader {
     }
 
     fn new(fill: Arc<Fill>, head: Arc<Head>, role: Role) -> Self {
-        Self { head, role, position: 0, tail: Tail::Shared(Seat::take(fill), 0) }
+        Self { head, role, position: 0, tail: Tail::Shared(Seat::take(fill)) }
     }
 
     /// Bytes still to come, where the length is known.
@@ -90,10 +92,12 @@ impl Reader {
         loop {
             let step = match &mut self.tail {
                 Tail::Ended => return Poll::Ready(None),
-                Tail::Shared(seat, next) => match ready!(seat.poll(*next, &self.role, cx)) {
-                    Step::Chunk(chunk) => {
-                        *next += 1;
-                        Ok(Some(chunk))
+                Tail::Shared(seat) => match ready!(seat.poll(self.position, &self.role, cx)) {
+                    Step::Chunk(chunk) => Ok(Some(chunk)),
+                    Step::Behind(file) => {
+                        let Tail::Shared(seat) = std::mem::replace(&mut self.tail, Tail::Ended) else { continue };
+                        self.tail = Tail::Behind(seat, file);
+                        Ok(None)
                     }
                     Step::Whole(body) => {
                         self.tail = match body.file() {
@@ -116,6 +120,14 @@ impl Reader {
                     Some(read) => read.map(Some),
                     None => {
                         self.tail = Tail::Ended;
+                        Ok(None)
+                    }
+                },
+                Tail::Behind(_, file) => match ready!(file.poll(cx)) {
+                    Some(read) => read.map(Some),
+                    None => {
+                        let Tail::Behind(seat, _) = std::mem::replace(&mut self.tail, Tail::Ended) else { continue };
+                        self.tail = Tail::Shared(seat);
                         Ok(None)
                     }
                 },
@@ -181,6 +193,8 @@ impl Reader {
 /// What comes next out of a fill.
 enum Step {
     Chunk(Bytes),
+    /// It is on the disk.
+    Behind(Box<FileReader>),
     Whole(StoredBody),
     /// The chunks end here; the rest is for the leader.
     Detached(Option<OriginBody>),
@@ -188,10 +202,13 @@ enum Step {
 }
 
 impl Seat {
-    fn poll(&self, next: usize, role: &Role, cx: &mut Context<'_>) -> Poll<Step> {
+    fn poll(&self, position: u64, role: &Role, cx: &mut Context<'_>) -> Poll<Step> {
         let mut state = self.fill.lock();
-        if let Some(chunk) = state.chunks.get(next) {
-            return Poll::Ready(Step::Chunk(chunk.clone()));
+        if let Some(chunk) = state.chunks.from(position) {
+            return Poll::Ready(Step::Chunk(chunk));
+        }
+        if let Some(spilled) = state.spilled.as_ref().filter(|spilled| position < spilled.bytes()) {
+            return Poll::Ready(Step::Behind(Box::new(spilled.from(position))));
         }
         Poll::Ready(match &mut state.stage {
             Stage::Asking | Stage::Arriving(_) => {
@@ -219,7 +236,7 @@ fn same_bytes(a: &HeaderMap, b: &HeaderMap) -> bool {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let (Role::Leader, Tail::Shared(seat, _)) = (&self.role, &self.tail) else { return };
+        let (Role::Leader, Tail::Shared(seat) | Tail::Behind(seat, _)) = (&self.role, &self.tail) else { return };
         let rest = {
             let mut state = seat.fill.lock();
             state.leader = Leader::Gone;

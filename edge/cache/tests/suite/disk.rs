@@ -42,7 +42,7 @@ async fn restarted(old: World, folder: &Path) -> World {
 }
 
 /// The files with responses.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let below = |path: &Path| fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path());
     let folders = below(folder).filter(|path| path.is_dir() && !path.ends_with("tmp"));
     folders.flat_map(|path| below(&path).collect::<Vec<_>>()).collect()

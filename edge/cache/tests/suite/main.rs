@@ -6,6 +6,7 @@ mod conditions;
 mod disk;
 mod freshness;
 mod heads;
+mod large;
 mod model;
 mod parts;
 mod purges;
