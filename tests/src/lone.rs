@@ -13,6 +13,7 @@ pub const HOSTS: [&str; 3] = ["function.example", "plain.example", "front.exampl
 #[derive(Debug)]
 pub struct Lone {
     child: Child,
+    command: Command,
     /// Where it listens.
     pub address: SocketAddr,
     /// Held for its control API and its folder.
@@ -60,21 +61,45 @@ impl Lone {
                 None => words.extend([(*option).to_owned(), (*value).to_owned()]),
             }
         }
-        let log = std::fs::File::create(fleet.folder.path().join("lone.log")).expect("a log");
         let mut command = Command::new(template.get_program());
         command.args(words).arg("--exit-with-parent").current_dir(fleet.folder.path());
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().expect("skerry starts");
-        let lone = Self { child, address, fleet };
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let child = spawn(&mut command, &fleet);
+        let lone = Self { child, command, address, fleet };
+        lone.ready().await;
+        lone
+    }
+
+    async fn ready(&self) {
         eventually("the PoP is ready", async || {
-            let health = crate::client::try_send(address, http::Method::GET, "/.skerry/health", &[], "").await;
+            let health = crate::client::try_send(self.address, http::Method::GET, "/.skerry/health", &[], "").await;
             health.is_ok_and(|health| health.status == 200)
         })
         .await;
-        lone
     }
 }
 
+/// Starts it; what it logs is added to what it has logged so far.
+fn spawn(command: &mut Command, fleet: &Fleet) -> Child {
+    let log = fleet.folder.path().join("lone.log");
+    let log = std::fs::File::options().create(true).append(true).open(log).expect("a log");
+    command.stderr(log).spawn().expect("skerry starts")
+}
+
 impl Lone {
+    /// Kills it with SIGKILL and starts it again on what it has left.
+    pub async fn crash(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it has ended");
+        self.child = spawn(&mut self.command, &self.fleet);
+        self.ready().await;
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> std::path::PathBuf {
+        self.fleet.state().join("lone")
+    }
+
     /// Its resident memory, in bytes (proc(5), `/proc/pid/status`).
     pub fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");

@@ -32,10 +32,16 @@ impl FileId {
         Self { uri: hash_of(key.uri()), variant: first_u64(&hash.finalize()) }
     }
 
+    /// The subfolder with the files for a URI, and how their names begin.
+    pub(super) fn place(uri: u64) -> (String, String) {
+        let uri = format!("{uri:016x}");
+        (uri[..2].to_owned(), uri[2..].to_owned())
+    }
+
     /// `ab/cdef…`, below the folder.
     pub(super) fn path(&self) -> String {
-        let uri = format!("{:016x}", self.uri);
-        format!("{}/{}-{:016x}", &uri[..2], &uri[2..], self.variant)
+        let (folder, name) = Self::place(self.uri);
+        format!("{folder}/{name}-{:016x}", self.variant)
     }
 
     /// The id whose [`FileId::path`] this is.
@@ -101,11 +107,39 @@ pub(super) struct Index {
     doomed: HashSet<FileId>,
     /// Those of them that were evicted: memory may still have their heads.
     evicted: Vec<FileId>,
-    /// While the folder is read: URIs of which nothing that was there before counts.
-    revoked: Option<HashSet<u64>>,
+    /// While the folder is read: of what nothing that was there before counts.
+    revoked: Option<Revoked>,
+    /// Those of them whose files are to be searched for and removed at once.
+    searches: Vec<u64>,
 }
 
 const MAX_USES: u8 = 3;
+
+/// What was removed before it was known whether it is there.
+#[derive(Default)]
+struct Revoked {
+    uris: HashSet<u64>,
+    /// There were too many to tell them apart: nothing that was there before counts.
+    all: bool,
+}
+
+/// Most URIs that are told apart.
+const MAX_REVOKED: usize = 1 << 16;
+
+impl Revoked {
+    /// Whether it is told apart from others.
+    fn add(&mut self, uri: u64) -> bool {
+        self.uris.insert(uri);
+        if self.uris.len() > MAX_REVOKED {
+            (self.all, self.uris) = (true, HashSet::new());
+        }
+        !self.all
+    }
+
+    fn covers(&self, uri: u64) -> bool {
+        self.all || self.uris.contains(&uri)
+    }
+}
 
 impl Index {
     pub(super) fn new(capacity: u64, max_files: usize, max_variants: usize) -> Self {
@@ -124,6 +158,7 @@ impl Index {
             doomed: HashSet::new(),
             evicted: Vec::new(),
             revoked: None,
+            searches: Vec::new(),
         }
     }
 
@@ -230,11 +265,14 @@ impl Index {
         }
     }
 
-    /// Removes one file; whether there was one, or may be one that was not found yet.
+    /// Removes one file.
     pub(super) fn remove(&mut self, id: FileId) {
         self.take(id);
         if let Some(revoked) = &mut self.revoked {
-            revoked.insert(id.uri);
+            // There may be one that was not found yet.
+            if revoked.add(id.uri) {
+                self.doomed.insert(id);
+            }
         }
     }
 
@@ -243,7 +281,9 @@ impl Index {
         let ids: Vec<_> = self.under(uri).map(|(id, _)| *id).collect();
         ids.iter().for_each(|id| self.take(*id));
         if let Some(revoked) = &mut self.revoked {
-            revoked.insert(uri);
+            if revoked.add(uri) {
+                self.searches.push(uri);
+            }
         }
         !ids.is_empty()
     }
@@ -253,14 +293,19 @@ impl Index {
         std::mem::take(&mut self.doomed)
     }
 
+    /// URIs whose files are to be removed although it is not known which there are.
+    pub(super) fn take_searches(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.searches)
+    }
+
     /// Files that were evicted: nobody is to begin to read them.
     pub(super) fn take_evicted(&mut self) -> Vec<FileId> {
         std::mem::take(&mut self.evicted)
     }
 
-    /// How many there are.
+    /// How many there are of both.
     pub(super) fn doomed(&self) -> usize {
-        self.doomed.len()
+        self.doomed.len() + self.searches.len()
     }
 
     /// A file that does not count is to be removed from the disk, unless its name was taken by one that does.
@@ -273,7 +318,7 @@ impl Index {
     // === reading the folder ===
 
     pub(super) fn begin_scan(&mut self) {
-        self.revoked = Some(HashSet::new());
+        self.revoked = Some(Revoked::default());
     }
 
     /// A file was found. Whether it counts; otherwise it is to be removed.
@@ -281,7 +326,7 @@ impl Index {
         if self.files.contains_key(&id) {
             return true;
         }
-        if self.revoked.as_ref().is_some_and(|revoked| revoked.contains(&id.uri)) {
+        if self.revoked.as_ref().is_some_and(|revoked| revoked.covers(id.uri)) {
             return false;
         }
         // Already used in an earlier life, for all that is known.
@@ -291,6 +336,11 @@ impl Index {
         true
     }
 
+    /// Whether it is there, or being written.
+    pub(super) fn knows(&self, id: FileId) -> bool {
+        self.files.contains_key(&id)
+    }
+
     pub(super) fn is_scanning(&self) -> bool {
         self.revoked.is_some()
     }
@@ -298,7 +348,7 @@ impl Index {
     /// Whether what was in the folder before may be looked up by its name.
     pub(super) fn may_be_there(&self, id: FileId) -> bool {
         let unknown = !self.files.contains_key(&id) && !self.doomed.contains(&id);
-        unknown && self.revoked.as_ref().is_some_and(|revoked| !revoked.contains(&id.uri))
+        unknown && self.revoked.as_ref().is_some_and(|revoked| !revoked.covers(id.uri))
     }
 
     pub(super) fn end_scan(&mut self) {
@@ -380,6 +430,113 @@ impl Index {
             let lives = |(id, stamp): &(FileId, Stamp)| matches!(files.get(id), Some(Slot::Stored { stamp: now, .. }) if now == stamp);
             self.trial.retain(lives);
             self.main.retain(lives);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(uri: u64) -> FileId {
+        FileId { uri, variant: 0 }
+    }
+
+    fn put(index: &mut Index, id: FileId, size: u64) {
+        let stamp = index.supersede(id);
+        assert!(index.begin_commit(id, stamp));
+        index.commit(id, stamp, size);
+    }
+
+    #[test]
+    fn a_name_is_read_back_and_no_other_is_taken_for_one() {
+        let name = FileId { uri: 0x00ab_0000_0000_0001, variant: 7 };
+        assert_eq!(name.path(), "00/ab000000000001-0000000000000007");
+        assert_eq!(FileId::parse("00", "ab000000000001-0000000000000007"), Some(name));
+        for (folder, file) in [
+            ("00", "AB000000000001-0000000000000007"),
+            ("00", "ab000000000001-7"),
+            ("0", "0ab000000000001-0000000000000007"),
+            ("00", "+b000000000001-0000000000000007"),
+            ("tm", "p"),
+        ] {
+            assert_eq!(FileId::parse(folder, file), None, "{folder}/{file}");
+        }
+    }
+
+    #[test]
+    fn a_scan_over_many_pushes_out_only_itself() {
+        let mut index = Index::new(1000, 1000, 8);
+        for uri in 0..80 {
+            put(&mut index, id(uri), 10);
+            index.touch(id(uri));
+        }
+        for uri in 1000..5000 {
+            put(&mut index, id(uri), 10);
+        }
+        let kept = (0..80).filter(|uri| index.has(*uri)).count();
+        assert!(kept >= 75, "{kept}");
+        assert!(index.bytes() <= 1000);
+    }
+
+    #[test]
+    fn a_write_that_was_overtaken_leaves_its_file_to_be_removed() {
+        let mut index = Index::new(1000, 1000, 8);
+        let first = index.supersede(id(1));
+        assert!(index.begin_commit(id(1), first));
+        index.remove_uri(1);
+        index.commit(id(1), first, 10);
+        assert!(!index.has(1) && index.take_doomed().contains(&id(1)));
+        let (old, new) = (index.supersede(id(1)), index.supersede(id(1)));
+        assert!(!index.begin_commit(id(1), old) && index.begin_commit(id(1), new));
+    }
+
+    #[test]
+    fn what_was_removed_before_the_folder_was_read_does_not_count() {
+        let mut index = Index::new(1000, 1000, 8);
+        index.begin_scan();
+        assert!(index.may_be_there(id(1)));
+        index.remove_uri(1);
+        assert!(!index.may_be_there(id(1)) && !index.found(id(1), 10) && index.found(id(2), 10));
+        let order = index.supersede(id(3));
+        assert!(index.found(id(3), 10) && !index.has(3), "a newer one is being written");
+        index.give_up(id(3), order);
+        assert!(!index.found(id(3), 10));
+        index.end_scan();
+        assert!(index.has(2) && !index.may_be_there(id(4)));
+    }
+
+    proptest! {
+        #[test]
+        fn the_sums_are_right_and_the_bounds_hold(
+            steps in proptest::collection::vec((0u8..5, 0u64..12, 0u64..3, 1u64..60), 0..200),
+        ) {
+            let mut index = Index::new(300, 20, 2);
+            let mut reserved = 0;
+            for (step, uri, variant, size) in steps {
+                let id = FileId { uri, variant };
+                match step {
+                    0 | 1 => put(&mut index, id, size),
+                    2 => index.touch(id),
+                    3 => { index.remove_uri(uri); }
+                    _ if reserved == 0 => reserved = if index.reserve(size) { size } else { 0 },
+                    _ => { index.release(reserved); reserved = 0; }
+                }
+                let stored: Vec<_> = index.files.values().filter_map(|slot| match slot {
+                    Slot::Stored { size, queue, .. } => Some((*size, *queue)),
+                    Slot::Writing(_) => None,
+                }).collect();
+                prop_assert_eq!(index.bytes, stored.iter().map(|(size, _)| size).sum::<u64>());
+                let trial = stored.iter().filter(|(_, queue)| *queue == Queue::Trial).map(|(size, _)| size).sum::<u64>();
+                prop_assert_eq!(index.trial_bytes, trial);
+                prop_assert_eq!(index.count, stored.len());
+                prop_assert!(index.bytes + index.reserved <= 300 && index.count <= 20);
+                prop_assert!((0..12).all(|uri| index.find(uri).len() <= 2));
+                prop_assert!(index.trial.len() + index.main.len() <= 2 * index.count + 1025);
+                prop_assert!(index.doomed.iter().all(|id| !index.files.contains_key(id)));
+            }
         }
     }
 }

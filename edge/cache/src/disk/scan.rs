@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::{FileId, Inner};
 
-/// Reads the folder in a thread of its own; until it is done, [`look by name`](super::recall) finds what it can.
+/// Reads the folder in a thread of its own; until it is done, a look by name finds what it can.
 pub(super) fn start(inner: &Arc<Inner>) {
     let scanning = Arc::clone(inner);
     let started = std::thread::Builder::new().name("cache-scan".into()).spawn(move || {
@@ -28,7 +28,9 @@ fn scan(inner: &Inner) -> io::Result<()> {
         let folder = folder?;
         let name = folder.file_name();
         let Some(name) = name.to_str().filter(|name| name.len() == 2 && *name != "..") else { continue };
-        scan_folder(inner, name, &folder.path())?;
+        if let Err(error) = scan_folder(inner, name, &folder.path()) {
+            inner.fail("reading its folder", &error);
+        }
     }
     Ok(())
 }
@@ -66,4 +68,15 @@ fn scan_folder(inner: &Inner, folder: &str, path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The files for a URI that the index does not know.
+pub(super) fn search(inner: &Inner, uri: u64) -> Vec<FileId> {
+    let (folder, begin) = FileId::place(uri);
+    let Ok(files) = fs::read_dir(inner.config.folder.join(&folder)) else { return Vec::new() };
+    let names = files.flatten().filter_map(|file| file.file_name().into_string().ok());
+    let ids = names.filter(|name| name.starts_with(&begin)).filter_map(|name| FileId::parse(&folder, &name));
+    let ids: Vec<_> = ids.collect();
+    let state = inner.lock();
+    ids.into_iter().filter(|id| !state.index.knows(*id)).collect()
 }

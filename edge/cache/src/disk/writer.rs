@@ -17,8 +17,10 @@ use crate::entry::{Entry, Head, Place};
 pub(super) fn run(inner: &Arc<Inner>) {
     let Some(_lock) = prepare(inner) else { return };
     scan::start(inner);
-    while let Some(Task { job, doomed, litter, waiting }) = next(inner) {
+    while let Some(Task { job, mut doomed, searches, litter, waiting }) = next(inner) {
+        doomed.extend(searches.into_iter().flat_map(|uri| scan::search(inner, uri)));
         remove(inner, doomed);
+        inner.counts.removing.store(0, Ordering::Relaxed);
         // What can't be removed now is when the cache starts again.
         litter.into_iter().for_each(|path| drop(fs::remove_file(path)));
         // They are gone, or the failure is known: in either case nobody is to wait.
@@ -85,6 +87,7 @@ fn take_folder(inner: &Inner) -> io::Result<File> {
 struct Task {
     job: Option<Job>,
     doomed: Vec<FileId>,
+    searches: Vec<u64>,
     litter: Vec<PathBuf>,
     waiting: Vec<oneshot::Sender<()>>,
 }
@@ -98,19 +101,22 @@ fn next(inner: &Inner) -> Option<Task> {
             _ => Duration::ZERO,
         };
         // A disk that fails is left alone.
-        let doomed: Vec<_> = if pause.is_zero() { state.index.take_doomed().into_iter().collect() } else { Vec::new() };
+        let (doomed, searches) = match pause.is_zero() {
+            true => (state.index.take_doomed().into_iter().collect(), state.index.take_searches()),
+            false => (Vec::new(), Vec::new()),
+        };
         let (waiting, litter) = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.litter));
         let job = state.jobs.pop_front();
         if let Some(Job::Write { bytes, .. }) = &job {
             state.queued_bytes -= bytes;
         }
-        if job.is_some() || !doomed.is_empty() || !litter.is_empty() || !waiting.is_empty() {
+        if job.is_some() || !doomed.is_empty() || !searches.is_empty() || !litter.is_empty() || !waiting.is_empty() {
             inner.counts.busy.fetch_add(u64::from(job.is_some()), Ordering::Relaxed);
-            inner.counts.removing.fetch_add(doomed.len() as u64, Ordering::Relaxed);
+            inner.counts.removing.store((doomed.len() + searches.len()) as u64, Ordering::Relaxed);
             let closed = state.close_evicted();
             drop(state);
             closed.iter().for_each(|file| file.close());
-            return Some(Task { job, doomed, litter, waiting });
+            return Some(Task { job, doomed, searches, litter, waiting });
         }
         if inner.is_closing() {
             return None;
@@ -132,7 +138,6 @@ fn remove(inner: &Inner, doomed: Vec<FileId>) {
             }
             _ => {}
         }
-        inner.counts.removing.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

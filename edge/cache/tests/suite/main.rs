@@ -4,6 +4,7 @@ mod bodies;
 mod collapsing;
 mod conditions;
 mod disk;
+mod disk_model;
 mod freshness;
 mod heads;
 mod large;
