@@ -1,5 +1,6 @@
 //! A stored body that stays on the disk, and reading it.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -55,7 +56,7 @@ impl StoredFile {
 
     /// The bytes from `start` up to, not including, `end`.
     pub(crate) fn read(self: &Arc<Self>, start: u64, end: u64) -> FileReader {
-        let stored = Some(Arc::clone(self));
+        let (stored, end) = (Some(Arc::clone(self)), end.min(self.length));
         FileReader { stored, ..FileReader::new(self.handle(), self.layout, self.length, (start, end)) }
     }
 
@@ -78,11 +79,13 @@ pub(crate) struct FileReader {
     length: u64,
     at: u64,
     end: u64,
-    reading: Option<JoinHandle<Result<Bytes, Unreadable>>>,
+    /// Blocks that were read and not given yet.
+    blocks: VecDeque<Bytes>,
+    reading: Option<JoinHandle<Result<VecDeque<Bytes>, Unreadable>>>,
 }
 
-/// Bytes that are read at a time, where so many are wanted.
-const READ: u64 = 4 * BLOCK;
+/// Bytes that are read at a time, where so many are wanted. As many clients as there are may hold them.
+const READ: u64 = 2 * BLOCK;
 
 #[derive(Debug, thiserror::Error)]
 enum Broken {
@@ -95,7 +98,7 @@ enum Broken {
 impl FileReader {
     /// For a body of this length: its bytes from `at` up to, not including, `end`.
     pub(super) fn new(file: Option<Arc<File>>, layout: Layout, length: u64, (at, end): (u64, u64)) -> Self {
-        Self { stored: None, file, layout, length, at, end, reading: None }
+        Self { stored: None, file, layout, length, at, end, blocks: VecDeque::new(), reading: None }
     }
 
     /// Bytes that are still to come.
@@ -105,44 +108,43 @@ impl FileReader {
 
     /// The next bytes; never none.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
-        if self.at >= self.end {
-            return Poll::Ready(None);
-        }
-        let Some(file) = &self.file else { return self.broken(Broken::Evicted) };
-        let reading = self.reading.get_or_insert_with(|| {
-            let (file, layout, length, at, end) = (Arc::clone(file), self.layout, self.length, self.at, self.end);
-            tokio::task::spawn_blocking(move || read_blocks(&file, layout, length, at, end))
-        });
-        let read = ready!(Pin::new(reading).poll(cx));
-        self.reading = None;
-        match read {
-            Ok(Ok(bytes)) => {
-                self.at += bytes.len() as u64;
-                Poll::Ready(Some(Ok(bytes)))
+        loop {
+            if self.at >= self.end {
+                return Poll::Ready(None);
             }
-            Ok(Err(error)) => {
-                self.stored.iter().for_each(|stored| stored.condemn(&error));
-                self.broken(Broken::Unreadable(error))
+            if let Some(block) = self.blocks.pop_front() {
+                return Poll::Ready(Some(Ok(self.cut(block))));
             }
-            Err(_) => self.broken(Broken::Evicted),
+            let Some(file) = &self.file else { return self.broken(Broken::Evicted) };
+            let reading = self.reading.get_or_insert_with(|| {
+                let (file, layout, length) = (Arc::clone(file), self.layout, self.length);
+                let blocks = (self.at / BLOCK, self.end.min(self.at.saturating_add(READ)).div_ceil(BLOCK));
+                tokio::task::spawn_blocking(move || layout.read_blocks(&file, blocks, length))
+            });
+            let read = ready!(Pin::new(reading).poll(cx));
+            self.reading = None;
+            match read {
+                Ok(Ok(blocks)) => self.blocks = blocks,
+                Ok(Err(error)) => {
+                    self.stored.iter().for_each(|stored| stored.condemn(&error));
+                    return self.broken(Broken::Unreadable(error));
+                }
+                Err(_) => return self.broken(Broken::Evicted),
+            }
         }
+    }
+
+    /// What is wanted of the block that the next byte is in.
+    fn cut(&mut self, mut block: Bytes) -> Bytes {
+        // Both are less than a block.
+        block.advance((self.at % BLOCK) as usize);
+        block.truncate(usize::try_from(self.end - self.at).unwrap_or(usize::MAX));
+        self.at += block.len() as u64;
+        block
     }
 
     fn broken(&mut self, broken: Broken) -> Poll<Option<Result<Bytes, BoxError>>> {
         self.at = self.end;
         Poll::Ready(Some(Err(broken.into())))
     }
-}
-
-/// Verified bytes from `at`, up to `end` or a convenient place before it.
-fn read_blocks(file: &File, layout: Layout, length: u64, at: u64, end: u64) -> Result<Bytes, Unreadable> {
-    let (first, stop) = (at / BLOCK, end.min(at.saturating_add(READ)).div_ceil(BLOCK));
-    let mut bytes = Vec::with_capacity(((stop - first) * BLOCK) as usize);
-    for number in first..stop {
-        bytes.extend_from_slice(&layout.read_block(file, number, length)?);
-    }
-    let mut bytes = Bytes::from(bytes);
-    bytes.advance(usize::try_from(at - first * BLOCK).unwrap_or(usize::MAX).min(bytes.len()));
-    bytes.truncate(usize::try_from(end - at).unwrap_or(usize::MAX));
-    Ok(bytes)
 }

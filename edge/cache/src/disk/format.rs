@@ -12,10 +12,13 @@
 //! number: neither a block of another file nor one from another place is ever taken for the right one. A block is sent
 //! only after its checksum was seen to be right, so the beginning of a body can be sent before its end is read.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::record;
 use crate::entry::Head;
@@ -124,18 +127,29 @@ impl Layout {
         crc32c::crc32c_append(crc32c::crc32c(&seed), data)
     }
 
-    /// The block of this number of a body of this length, verified.
-    pub(crate) fn read_block(&self, file: &File, number: u64, length: u64) -> Result<Vec<u8>, Unreadable> {
-        let size = length.saturating_sub(number.saturating_mul(BLOCK)).min(BLOCK);
-        let mut bytes = vec![0; (size + CHECKSUM) as usize];
-        file.read_exact_at(&mut bytes, self.block_at(number)).map_err(cut_short)?;
-        let stored = u32_at(&bytes, size as usize);
-        bytes.truncate(size as usize);
-        if stored == Some(self.block_checksum(number, &bytes)) {
-            Ok(bytes)
-        } else {
-            Err(Unreadable::Damaged("a block"))
+    /// The blocks from `first` up to, not including, `stop` of a body of this length, each verified: one read, no copy.
+    pub(super) fn read_blocks(
+        &self,
+        file: &File,
+        (first, stop): (u64, u64),
+        length: u64,
+    ) -> Result<VecDeque<Bytes>, Unreadable> {
+        let data_end = stop.saturating_mul(BLOCK).min(length);
+        let size = data_end.saturating_sub(first * BLOCK) + (stop - first) * CHECKSUM;
+        let mut bytes = vec![0; size as usize];
+        file.read_exact_at(&mut bytes, self.block_at(first)).map_err(cut_short)?;
+        let mut bytes = Bytes::from(bytes);
+        let mut blocks = VecDeque::new();
+        for number in first..stop {
+            let mut rest = bytes.split_off(bytes.len().min((BLOCK + CHECKSUM) as usize));
+            std::mem::swap(&mut rest, &mut bytes);
+            let checksum = rest.split_off(rest.len().saturating_sub(CHECKSUM as usize));
+            if u32_at(&checksum, 0) != Some(self.block_checksum(number, &rest)) {
+                return Err(Unreadable::Damaged("a block"));
+            }
+            blocks.push_back(rest);
         }
+        Ok(blocks)
     }
 
     /// Brings the head of a file up to date. Whether there was room for it.

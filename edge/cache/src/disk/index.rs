@@ -268,11 +268,9 @@ impl Index {
     /// Removes one file.
     pub(super) fn remove(&mut self, id: FileId) {
         self.take(id);
-        if let Some(revoked) = &mut self.revoked {
-            // There may be one that was not found yet.
-            if revoked.add(id.uri) {
-                self.doomed.insert(id);
-            }
+        // There may be one that was not found yet.
+        if self.revoked.as_mut().is_some_and(|revoked| revoked.add(id.uri)) {
+            self.doomed.insert(id);
         }
     }
 
@@ -280,10 +278,8 @@ impl Index {
     pub(super) fn remove_uri(&mut self, uri: u64) -> bool {
         let ids: Vec<_> = self.under(uri).map(|(id, _)| *id).collect();
         ids.iter().for_each(|id| self.take(*id));
-        if let Some(revoked) = &mut self.revoked {
-            if revoked.add(uri) {
-                self.searches.push(uri);
-            }
+        if self.revoked.as_mut().is_some_and(|revoked| revoked.add(uri)) {
+            self.searches.push(uri);
         }
         !ids.is_empty()
     }

@@ -175,11 +175,8 @@ fn read_whole(file: &File, layout: Layout, length: u64) -> Result<StoredBody, Un
     let count = length.div_ceil(BLOCK);
     let mut blocks = Vec::new();
     for first in (0..count).step_by(PER_BLOCK as usize) {
-        let mut block = Vec::with_capacity((length - first * BLOCK).min(PER_BLOCK * BLOCK) as usize);
-        for number in first..count.min(first + PER_BLOCK) {
-            block.extend_from_slice(&layout.read_block(file, number, length)?);
-        }
-        blocks.push(Bytes::from(block));
+        let read = layout.read_blocks(file, (first, count.min(first + PER_BLOCK)), length)?;
+        blocks.push(Bytes::from(Vec::from(read).concat()));
     }
     Ok(StoredBody::in_memory(blocks))
 }
