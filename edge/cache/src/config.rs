@@ -11,13 +11,14 @@ pub struct Config {
     /// The name of this cache in `Cache-Status` (RFC 9211 section 2), e.g. `lhr`. Characters that a structured field
     /// string cannot carry are replaced by `_`. Default: `skerry`.
     pub identity: String,
-    /// Most bytes of stored responses, heads and bookkeeping included. Default: 256 MiB.
+    /// Most bytes of stored responses in memory, heads and bookkeeping included. Default: 256 MiB.
     pub capacity_bytes: u64,
-    /// The longest body that is stored; longer ones stream through. Never more than an eighth of
-    /// [`capacity_bytes`](Self::capacity_bytes), so that one object can't sweep the store. Default: 16 MiB.
+    /// The longest body that is stored in memory; longer ones go to the [`disk`](Self::disk), or stream through. Never
+    /// more than an eighth of [`capacity_bytes`](Self::capacity_bytes), so that one object can't sweep the store.
+    /// Default: 16 MiB.
     pub max_object_bytes: u64,
-    /// Most bytes held by bodies that are still arriving, all together. Past it a new chunk turns its fill into a
-    /// pass-through. Default: 128 MiB.
+    /// Most bytes held by bodies that are still arriving, all together. Past it a new chunk sends its fill to the disk, or
+    /// turns it into a pass-through. Default: 128 MiB.
     pub fill_capacity_bytes: u64,
     /// Most responses that are asked for or arriving at a time; past it requests go to the origin unshared and unstored.
     /// Default: 8,192.

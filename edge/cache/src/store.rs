@@ -121,6 +121,11 @@ impl Store {
         std::iter::once(entry).chain(kept).cloned().collect()
     }
 
+    /// The longest body that is stored when all is well.
+    pub(crate) fn object_limit(&self) -> u64 {
+        self.object_limit.max(self.disk.as_ref().map_or(0, Disk::object_limit))
+    }
+
     /// The longest body that would be stored now.
     pub(crate) fn largest_body(&self) -> u64 {
         self.object_limit.max(self.disk.as_ref().map_or(0, Disk::largest_body))

@@ -47,9 +47,14 @@ struct Room {
 const MAX_SPILLS: usize = 1024;
 
 impl Disk {
+    /// The longest body that is stored.
+    pub(crate) fn object_limit(&self) -> u64 {
+        self.inner.config.object_limit()
+    }
+
     /// The longest body that would be stored now; 0 while it fails.
     pub(crate) fn largest_body(&self) -> u64 {
-        if self.inner.lock().accepts() { self.inner.config.object_limit() } else { 0 }
+        if self.inner.lock().accepts() { self.object_limit() } else { 0 }
     }
 
     /// Begins to write a response whose body arrives from now on.

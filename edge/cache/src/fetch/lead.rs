@@ -349,7 +349,7 @@ impl Arriving {
             let crowded = shared.ledger.bytes.load(Ordering::Relaxed) > shared.config.fill_capacity_bytes;
             let beyond_memory = crowded || received > limit || head.length.is_some_and(|length| length > limit);
             if (beyond_memory || spilling.has_begun()) && !spilling.keep_up(shared, fill, &head).await {
-                if received > shared.store.largest_body() {
+                if received > shared.store.object_limit() {
                     shared.note_too_large(fill.key(), &head.headers);
                 }
                 return detach(&guard, last, body);
@@ -361,7 +361,7 @@ impl Arriving {
         let head = Arc::new(head.with_length(received));
         let stored = if spilling.has_begun() {
             let Some(spilled) = spilling.finish(fill, last.as_ref(), &head).await else {
-                return detach(&guard, last, body);
+                return detach(&guard, last, Body::empty().boxed_unsync());
             };
             let stored = spilled.body().clone();
             store(&guard, head, stored.clone(), Some(spilled));
