@@ -306,9 +306,6 @@ pub(crate) enum Place {
 /// Small enough that copying one does not hold up a worker, large enough that a block costs nothing to send.
 pub(crate) const BLOCK: usize = 1 << 20;
 
-/// 256 of them in a store of the default size.
-const OPEN_FILE_WEIGHT: u64 = 1 << 20;
-
 impl StoredBody {
     /// Copies what arrived into blocks of exactly the size needed: chunks are slices of larger network buffers, and
     /// would keep those alive.
@@ -357,7 +354,7 @@ impl StoredBody {
     fn weight(&self) -> u64 {
         match &self.place {
             Place::Memory(_) => self.length,
-            Place::Disk(_) => OPEN_FILE_WEIGHT,
+            Place::Disk(file) => file.weight(),
         }
     }
 

@@ -128,6 +128,11 @@ struct Question {
 }
 
 fn lookup(shared: &Shared, request: &Parts) -> Lookup {
+    decide(shared, request, None)
+}
+
+/// What a look-up decides; of the response that was just read from the disk, where there is one: memory need not keep it.
+fn decide(shared: &Shared, request: &Parts, recalled: Option<Arc<Entry>>) -> Lookup {
     let key = Key::of_request(request);
     if let Some(reason) = not_ours(request) {
         return Lookup::Bypass(reason, key);
@@ -136,7 +141,8 @@ fn lookup(shared: &Shared, request: &Parts) -> Lookup {
     let demand = Demand::of_request(&request.headers, shared.config.rules.client_control);
     let now = shared.now();
     let mut part = None;
-    let (stored, fwd) = match shared.stored(&key, &request.headers) {
+    let recalled = recalled.filter(|entry| entry.survives(&shared.purges)).map(Found::Entry);
+    let (stored, fwd) = match recalled.unwrap_or_else(|| shared.stored(&key, &request.headers)) {
         Found::Entry(entry) => {
             let fwd = match entry.reuse(&demand, now) {
                 Reuse::Fresh | Reuse::StaleAccepted | Reuse::StaleWhileRevalidate if shared.purges.is_fenced() => {

@@ -94,16 +94,19 @@ impl Store {
         }
     }
 
-    /// Puts what was read from the disk into memory, unless it was replaced or removed meanwhile.
-    pub(crate) fn recall(&self, order: Order, entry: &Arc<Entry>) {
+    /// Puts what was read from the disk into memory, unless it was replaced or removed meanwhile. Whether it was not.
+    pub(crate) fn recall(&self, order: Order, entry: &Arc<Entry>) -> bool {
+        let mut counts = false;
         self.change(entry.head.key.shared_uri(), |old| {
             // Asked in here: whoever removes it takes it from the disk first, and then waits for this.
             let current = self.disk.as_ref().is_some_and(|disk| disk.is_current(order));
             if !current || old.iter().any(|other| same_requests(entry, other)) {
                 return old.to_vec();
             }
+            counts = true;
             self.with(entry, old)
         });
+        counts
     }
 
     fn keep(&self, entry: &Arc<Entry>) {

@@ -34,6 +34,11 @@ impl StoredFile {
         self.length
     }
 
+    /// Bytes of memory that it counts for while it is open: some 500 of them fill a store of the default size.
+    pub(crate) fn weight(&self) -> u64 {
+        self.disk.upgrade().map_or(0, |disk| disk.memory_limit / 32)
+    }
+
     pub(super) fn layout(&self) -> Layout {
         self.layout
     }

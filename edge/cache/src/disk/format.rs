@@ -36,6 +36,9 @@ pub(crate) const BLOCK: u64 = 64 << 10;
 pub(crate) enum Unreadable {
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// Too many files are open, or the like: nothing is wrong with it.
+    #[error("it can't be opened: {0}")]
+    Unopened(io::Error),
     /// What was read is not what was written.
     #[error("{0} is damaged")]
     Damaged(&'static str),

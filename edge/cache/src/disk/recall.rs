@@ -104,6 +104,11 @@ impl Inner {
                 Some((Order { id, stamp }, entry))
             }
             Ok(None) => None,
+            Err(error @ Unreadable::Unopened(_)) => {
+                self.counts.errors.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(file = %self.path(id).display(), %error, "a stored response is not found");
+                None
+            }
             Err(error) => {
                 let mut state = self.lock();
                 // Where it was replaced or removed meanwhile, there is nothing wrong.
@@ -132,7 +137,7 @@ impl Inner {
         self.wake.notify_one();
         let count = match error {
             Unreadable::Damaged(_) => &self.counts.damaged,
-            Unreadable::Io(_) => &self.counts.errors,
+            Unreadable::Io(_) | Unreadable::Unopened(_) => &self.counts.errors,
         };
         count.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(file = %self.path(id).display(), %error, "a stored response can't be used and is removed");
@@ -142,7 +147,7 @@ impl Inner {
     fn read(self: &Arc<Self>, id: FileId, key: &Key, request: &HeaderMap) -> Result<Option<Entry>, Unreadable> {
         let file = match File::open(self.path(id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unreadable::Damaged("the folder")),
-            file => file?,
+            file => file.map_err(Unreadable::Unopened)?,
         };
         let opened = format::open(&file)?;
         if opened.head.key != *key || !opened.head.answers(key, request) {

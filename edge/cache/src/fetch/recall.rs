@@ -1,34 +1,44 @@
 //! What memory does not have may be on the disk.
 
+use std::time::Duration;
+
 use http::request::Parts;
 
-use super::{Lookup, lookup};
+use super::{Lookup, decide, lookup};
 use crate::cache::Shared;
-use crate::disk::Look;
+use crate::disk::{Disk, Look};
 use crate::key::Key;
 
 /// How often a request waits for what others read for its URI, before it goes on without the disk.
 const MAX_WAITS: u32 = 3;
 
+/// How long a request waits for the disk in all. One that takes longer is broken, and the origin is not.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Looks at the disk for what memory missed.
 pub(super) async fn look_further(shared: &Shared, request: &Parts, missed: Lookup) -> Lookup {
     let (Some(disk), Some(key)) = (shared.store.disk(), Key::of_request(request)) else { return missed };
+    let found = tokio::time::timeout(PATIENCE, recall(shared, disk, &key, request)).await;
+    found.ok().flatten().unwrap_or(missed)
+}
+
+async fn recall(shared: &Shared, disk: &Disk, key: &Key, request: &Parts) -> Option<Lookup> {
     for _ in 0..MAX_WAITS {
-        match disk.look(&key) {
-            Look::Nothing => return missed,
+        match disk.look(key) {
+            Look::Nothing => return None,
             Look::Wait(others) => drop(others.await),
             Look::Read(looking) => {
-                let Some((order, entry)) = looking.read(&key, &request.headers).await else { return missed };
+                let (order, entry) = looking.read(key, &request.headers).await?;
                 let entry = entry.into();
-                shared.store.recall(order, &entry);
+                let current = shared.store.recall(order, &entry);
                 drop(looking);
-                return lookup(shared, request);
+                return Some(decide(shared, request, current.then_some(entry)));
             }
         }
         let looked = lookup(shared, request);
         if !looked.is_miss() {
-            return looked;
+            return Some(looked);
         }
     }
-    missed
+    None
 }
