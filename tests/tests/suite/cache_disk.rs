@@ -52,7 +52,7 @@ const HOST: (&str, &str) = ("host", HOSTS[1]);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pop_killed_under_load_answers_whole_and_right_from_its_disk_after_that() {
     let origin = Wire::start(answer).await;
-    let mut pop = Lone::for_both(origin.address, &[]).await;
+    let mut pop = Lone::for_all(origin.address, &[]).await;
     let address = pop.address;
     let paths: Arc<Vec<String>> = Arc::new((0..60).map(|n| format!("/bytes/{}/{n}", n * n * 97)).collect());
     for _ in 0..3 {
@@ -126,7 +126,7 @@ async fn read(address: SocketAddr, path: &str, pause: Option<std::time::Duration
 async fn an_object_larger_than_the_memory_of_a_cache_streams_through_a_few_mebibytes() {
     let origin = Wire::start(answer).await;
     let disk = [("--cache", "16MiB"), ("--cache-disk", "2GiB")];
-    let mut pop = Lone::for_both(origin.address, &disk).await;
+    let mut pop = Lone::for_all(origin.address, &disk).await;
     let path = format!("/bytes/{}/large", 200 * MIB);
     get(pop.address, "/bytes/10/warm", &[HOST]).await;
     let before = pop.resident();
@@ -159,7 +159,7 @@ async fn an_object_larger_than_the_memory_of_a_cache_streams_through_a_few_mebib
 async fn a_disk_that_fails_is_an_alarm_while_memory_serves() {
     let origin = Wire::start(answer).await;
     let admin = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap();
-    let pop = Lone::for_both(origin.address, &[("--admin", &admin.to_string())]).await;
+    let pop = Lone::for_all(origin.address, &[("--admin", &admin.to_string())]).await;
     let authorization = pop.fleet.authorization();
     let scrape = async || {
         let page = get(admin, "/metrics", &[("authorization", &authorization)]).await;
