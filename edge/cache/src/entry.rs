@@ -13,7 +13,7 @@ use crate::disk::StoredFile;
 use crate::key::Key;
 use crate::policy::storing::{self, Candidate};
 use crate::policy::vary::{self, Selector};
-use crate::policy::{Control, Demand, Exchange, NotStored, Reuse, Rules, freshness, reuse, validation};
+use crate::policy::{Control, Demand, Exchange, NotStored, Overrides, Reuse, Rules, freshness, reuse, validation};
 use crate::purge::{Judgement, Purges};
 use crate::span::Span;
 
@@ -48,6 +48,11 @@ impl Head {
     ) -> Result<Self, NotStored> {
         let control = Control::of_response(fields);
         let lifetime = freshness::lifetime(status, fields, &control, exchange, rules);
+        let initial_age = freshness::initial_age(fields, exchange);
+        let (control, lifetime) = match request.extensions.get::<Overrides>() {
+            None => (control, lifetime),
+            Some(it) => it.apply(&request.headers, (status, fields), (control, lifetime), initial_age),
+        };
         storing::storable(Candidate {
             method: &request.method,
             request: &request.headers,
@@ -57,7 +62,6 @@ impl Head {
             control: &control,
             lifetime,
         })?;
-        let initial_age = freshness::initial_age(fields, exchange);
         let names = vary::names(fields).ok_or(NotStored::Vary)?;
         let mut headers = fields.clone();
         storing::strip_unstored(&mut headers, &control);

@@ -20,10 +20,12 @@ use crate::fill::{Awaiting, Fill, Trouble, Verdict};
 use crate::flights::Entered;
 use crate::key::Key;
 use crate::outcome::{Bypass, Outcome};
-use crate::policy::{Demand, Reuse, list, validation};
+use crate::policy::overrides::Mode;
+use crate::policy::{Demand, Overrides, Reuse, list, validation};
 use crate::store::Found;
 
 mod bypass;
+pub mod direct;
 mod keep;
 mod lead;
 mod part;
@@ -138,7 +140,13 @@ fn decide(shared: &Shared, request: &Parts, recalled: Option<Arc<Entry>>) -> Loo
         return Lookup::Bypass(reason, key);
     }
     let Some(key) = key else { return Lookup::Bypass(Bypass::NoHost, None) };
-    let demand = Demand::of_request(&request.headers, shared.config.rules.client_control);
+    let mut demand = Demand::of_request(&request.headers, shared.config.rules.client_control);
+    if let Some(overrides) = request.extensions.get::<Overrides>() {
+        demand = overrides.demand(demand);
+        if let Some(unseen) = unseen(request, overrides.mode, &key, &demand) {
+            return unseen;
+        }
+    }
     let now = shared.now();
     let mut part = None;
     let recalled = recalled.filter(|entry| entry.survives(&shared.purges)).map(Found::Entry);
@@ -183,6 +191,19 @@ fn decide(shared: &Shared, request: &Parts, recalled: Option<Arc<Entry>>) -> Loo
         return Lookup::Bypass(Bypass::Head, Some(key));
     }
     Lookup::Ask(Question { key, demand, stored, part, fwd })
+}
+
+/// What happens to a request that does not want what is stored.
+fn unseen(request: &Parts, mode: Mode, key: &Key, demand: &Demand) -> Option<Lookup> {
+    match mode {
+        Mode::NoStore => Some(Lookup::Bypass(Bypass::Demanded, Some(key.clone()))),
+        Mode::Reload if request.method == Method::HEAD => Some(Lookup::Bypass(Bypass::Head, Some(key.clone()))),
+        Mode::Reload => {
+            let (key, demand) = (key.clone(), demand.clone());
+            Some(Lookup::Ask(Question { key, demand, stored: None, part: None, fwd: Fwd::Request }))
+        }
+        Mode::Default | Mode::NoCache | Mode::ForceCache | Mode::OnlyIfCached => None,
+    }
 }
 
 /// Why a request is not looked up at all.
@@ -291,7 +312,11 @@ impl Question {
 
 /// Whether nobody else may wait for the answer, or nobody would have anything of it.
 fn goes_alone(shared: &Shared, question: &Question, request: &Parts) -> bool {
-    request.headers.contains_key(AUTHORIZATION) || question.demand.no_store || shared.passes(&question.key)
+    request.headers.contains_key(AUTHORIZATION)
+        || question.demand.no_store
+        || shared.passes(&question.key)
+        // Others may have asked before what is to be had anew has changed.
+        || request.extensions.get::<Overrides>().is_some_and(|overrides| overrides.mode == Mode::Reload)
 }
 
 /// Leads a fill, unless the answer came into the store between the look-up and now.

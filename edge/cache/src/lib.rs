@@ -24,6 +24,7 @@
 //! * `purge`: what operators declare wrong before its time.
 //! * `fill`, `flights`: the body that is still arriving, and who waits for it.
 //! * `fetch`: the request path that ties these together.
+//! * [`direct`]: the same store without an origin: put, get, delete.
 //!
 //! **Architecture invariant:** time comes only from the [`Clock`] that was passed in. The one exception is waiting:
 //! how long a follower waits for a head, and a fill for the next bytes, are timers of the tokio runtime; how long a failed
@@ -68,7 +69,7 @@ pub use clock::{Clock, SystemClock};
 pub use config::{Config, DiskConfig};
 pub use disk::DiskStatus;
 pub use failure::{FailureKind, OriginFailure};
-pub use fetch::{CarriesBody, NoStore, fetch};
+pub use fetch::{CarriesBody, NoStore, direct, fetch};
 pub use key::Key;
 pub use outcome::{Bypass, Outcome};
 pub use purge::{Mode, Purge, Scope};

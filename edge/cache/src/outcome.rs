@@ -55,6 +55,8 @@ pub enum Bypass {
     Method,
     /// The request has a body, or [`CarriesBody`](crate::CarriesBody): what the answer depends on is not in the key.
     RequestBody,
+    /// The request wants nothing stored, and nothing of it stored ([`Mode::NoStore`](crate::policy::overrides::Mode)).
+    Demanded,
     /// No host, neither in the URI nor in `Host`: there is no key.
     NoHost,
     /// The request asks to leave HTTP (`Upgrade`).
@@ -76,6 +78,7 @@ impl Bypass {
         match self {
             Self::Method => "method",
             Self::RequestBody => "request-body",
+            Self::Demanded => "request-no-store",
             Self::NoHost => "no-host",
             Self::Upgrade => "upgrade",
             Self::Head => "head",

@@ -10,6 +10,7 @@
 //! | [`vary`] | is it the right variant (section 4.1) |
 //! | [`validation`] | asking whether it is still right, and the answer (sections 3.2, 4.3) |
 //! | [`invalidation`] | what an unsafe method makes wrong (section 4.4) |
+//! | [`overrides`] | what a function says instead of the origin |
 //!
 //! Where an RFC leaves a choice, the choice is a field of [`Rules`] and its reason stands there.
 
@@ -20,6 +21,7 @@ pub mod demand;
 pub mod freshness;
 pub mod invalidation;
 pub mod list;
+pub mod overrides;
 pub mod reuse;
 pub mod storing;
 pub mod validation;
@@ -28,6 +30,7 @@ pub mod vary;
 pub use control::{Control, Scope};
 pub use demand::Demand;
 pub use freshness::Exchange;
+pub use overrides::Overrides;
 pub use reuse::Reuse;
 pub use storing::NotStored;
 

@@ -387,7 +387,7 @@ fn detach(guard: &Guard, last: Option<Bytes>, rest: OriginBody) {
 }
 
 /// The next bytes; trailers are dropped.
-async fn next_chunk(shared: &Shared, body: &mut OriginBody) -> Result<Option<Bytes>, OriginFailure> {
+pub(super) async fn next_chunk(shared: &Shared, body: &mut OriginBody) -> Result<Option<Bytes>, OriginFailure> {
     let idle = shared.config.fill_idle;
     loop {
         match tokio::time::timeout(idle, body.frame()).await {
@@ -413,16 +413,16 @@ fn fail(guard: &Guard, failure: OriginFailure) {
     guard.fill.abort(failure);
 }
 
-/// Stores what arrived, unless it was invalidated meanwhile.
-fn store(guard: &Guard, head: Arc<Head>, body: StoredBody, spilled: Option<Spilled>) {
+/// Stores what arrived, unless it was invalidated meanwhile; whether it is stored.
+pub(super) fn store(guard: &Guard, head: Arc<Head>, body: StoredBody, spilled: Option<Spilled>) -> bool {
     let Guard { shared, fill } = guard;
     if fill.is_revoked() {
-        return;
+        return false;
     }
     let entry = Arc::new(Entry::new(head, body));
     // Purged while it arrived: what was asked for since then must not give way to it.
     if !entry.survives(&shared.purges) {
-        return;
+        return false;
     }
     match spilled {
         Some(spilled) => shared.store.put_spilled(&entry, spilled),
@@ -431,5 +431,7 @@ fn store(guard: &Guard, head: Arc<Head>, body: StoredBody, spilled: Option<Spill
     // An invalidation that came between the question and the put found nothing to remove.
     if fill.is_revoked() {
         shared.store.remove(&entry);
+        return false;
     }
+    true
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use http::request::Parts;
 
 use super::{Lookup, decide, lookup};
@@ -41,4 +42,19 @@ async fn recall(shared: &Shared, disk: &Disk, key: &Key, request: &Parts) -> Opt
         }
     }
     None
+}
+
+/// Takes what the disk has for a key into memory; or waits, once, for who does.
+pub(super) async fn from_disk(shared: &Shared, key: &Key, request: &HeaderMap) {
+    let Some(disk) = shared.store.disk() else { return };
+    match disk.look(key) {
+        Look::Nothing => {}
+        Look::Wait(others) => drop(others.await),
+        Look::Read(looking) => {
+            if let Some((order, entry)) = looking.read(key, request).await {
+                shared.store.recall(order, &entry.into());
+            }
+            drop(looking);
+        }
+    }
 }

@@ -38,6 +38,8 @@ pub enum NotStored {
     Useless,
     /// Longer than the cache stores.
     TooLarge,
+    /// Too much arrives at a time.
+    Overload,
     /// The header fields contradict each other about how long the body is.
     Framing,
     /// Whoever answered says that it only stands in for another ([`NoStore`](crate::NoStore)).
@@ -62,6 +64,7 @@ impl NotStored {
             Self::NotExplicit => "not-explicit",
             Self::Useless => "stale-without-validator",
             Self::TooLarge => "too-large",
+            Self::Overload => "overload",
             Self::Framing => "framing",
             Self::StandIn => "stand-in",
             Self::Invalidated => "invalidated",
