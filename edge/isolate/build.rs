@@ -23,6 +23,8 @@ mod limits;
 mod nowhere;
 #[path = "src/ops_body.rs"]
 mod ops_body;
+#[path = "src/ops_cache.rs"]
+mod ops_cache;
 #[path = "src/ops_coding.rs"]
 mod ops_coding;
 #[path = "src/ops_web.rs"]
@@ -78,6 +80,7 @@ fn main() {
         "src/limits/profile.rs",
         "src/nowhere.rs",
         "src/ops_body.rs",
+        "src/ops_cache.rs",
         "src/ops_coding.rs",
         "src/ops_web.rs",
         "src/table.rs",

@@ -16,6 +16,7 @@ use crate::allowed::{Stage, middleware, narrow};
 use crate::invocation::{Body, Held, HeldBody, Outcome, Payload};
 use crate::limits::Limit;
 use crate::ops_body::{op_body_close, op_body_read, op_body_read_all, op_stream_end, op_stream_new, op_stream_write};
+use crate::ops_cache::op_cache;
 use crate::ops_coding::{op_body_decode, op_body_length};
 use crate::ops_web::{op_begin, op_done, op_hold, op_md5, op_timing_safe_equal, op_touch, op_wasm_room};
 
@@ -38,6 +39,7 @@ deno_core::extension!(
         op_call_async,
         op_fetch,
         op_fetch_cancel,
+        op_cache,
         op_body_read,
         op_body_read_all,
         op_body_close,
@@ -64,6 +66,7 @@ deno_core::extension!(
         "20_body.js",
         "25_timers.js",
         "30_messages.js",
+        "35_caches.js",
         "40_streams.js",
         "50_crypto.js",
         "60_console.js",
@@ -339,7 +342,32 @@ async fn op_call_async(
     result.map_err(JsErrorBox::type_error)
 }
 
-/// `line` is the method, a space, and the URL. `headers_of`: the request goes with the fields of that incoming one as they
+/// A body that goes out: bytes, or one that is held, which is taken.
+pub(crate) fn body_of(held: &mut Held, bytes: Option<JsBuffer>, body_id: u32, what: &str) -> Result<Body, JsErrorBox> {
+    match (bytes, body_id) {
+        (Some(bytes), _) => Ok(full_body(Bytes::copy_from_slice(&bytes))),
+        (None, 0) => Ok(Box::pin(http_body_util::Empty::new().map_err(|never| match never {}))),
+        (None, body_id) => match held.bodies.remove(body_id) {
+            Some(HeldBody { body: Some(body), .. }) => Ok(body),
+            _ => Err(JsErrorBox::type_error(format!("{what}: the body was read already"))),
+        },
+    }
+}
+
+/// A response as JavaScript gets it: status, fields, and the id of its body, 0 for none.
+pub(crate) fn arrived(
+    held: &mut Held,
+    id: u32,
+    response: http::Response<Body>,
+) -> Result<(u16, ByteString, u32), JsErrorBox> {
+    let (head, body) = response.into_parts();
+    let empty = http_body::Body::is_end_stream(&body);
+    let body_id = if empty { 0 } else { held.insert_body(id, body).ok_or_else(full)? };
+    Ok((head.status.as_u16(), flatten(&head.headers).into(), body_id))
+}
+
+/// `line` is the method, a space, and the URL. `cf` is as [`Capabilities::fetch`](crate::Capabilities::fetch) takes it.
+/// `headers_of`: the request goes with the fields of that incoming one as they
 /// are, or, when 0, with those in `headers`.
 #[op2]
 async fn op_fetch(
@@ -357,14 +385,7 @@ async fn op_fetch(
     let (connections, fetch, over) = {
         let mut state = state.borrow_mut();
         let held = state.borrow_mut::<Held>();
-        let body: Body = match (bytes, body_id) {
-            (Some(bytes), _) => full_body(Bytes::copy_from_slice(&bytes)),
-            (None, 0) => Box::pin(http_body_util::Empty::new().map_err(|never| match never {})),
-            (None, body_id) => match held.bodies.remove(body_id) {
-                Some(HeldBody { body: Some(body), .. }) => body,
-                _ => return Err(JsErrorBox::type_error("fetch(): the body was read already")),
-            },
-        };
+        let body = body_of(held, bytes, body_id, "fetch()")?;
         let (method, url) = line.split_once(' ').unwrap_or((&line, ""));
         let mut request = http::Request::builder()
             .method(method)
@@ -372,11 +393,11 @@ async fn op_fetch(
             .body(body)
             .map_err(|e| JsErrorBox::type_error(format!("fetch(): {line}: {e}")))?;
         if headers_of == 0 {
-            held.may_fetch(id, headers.len())?;
+            held.may_fetch(id, "fetch()", headers.len())?;
             unflatten(Bytes::copy_from_slice(&headers), request.headers_mut()).map_err(JsErrorBox::type_error)?;
         } else {
             let headers = completed(held, headers_of)?.clone();
-            held.may_fetch(id, flat_bytes(&headers))?;
+            held.may_fetch(id, "fetch()", flat_bytes(&headers))?;
             *request.headers_mut() = headers;
         }
         held.begin(id)?;
@@ -410,10 +431,7 @@ async fn op_fetch(
     held.fetches.remove(&token);
     held.done(id);
     held.touch(id);
-    let (head, body) = result?.into_parts();
-    let empty = http_body::Body::is_end_stream(&body);
-    let body_id = if empty { 0 } else { held.insert_body(id, body).ok_or_else(full)? };
-    Ok((head.status.as_u16(), flatten(&head.headers).into(), body_id))
+    arrived(held, id, result?)
 }
 
 #[op2(fast)]

@@ -42,13 +42,24 @@ pub trait Capabilities {
     /// What the function sees as `request.cf`, as JSON.
     fn cf(&self) -> String;
 
-    /// `fetch()`: `cf` is the JSON of the call's `cf` option, or empty. The error is the message of the `TypeError`. Does
+    /// `fetch()`: `cf` is empty, or the JSON of an object with what the call says of caching: its options `cf` and `cache`,
+    /// the former as the function wrote it. The error is the message of the `TypeError`. Does
     /// nothing before it is polled: it may have to wait for others.
     fn fetch(
         self: Rc<Self>,
         request: http::Request<Body>,
         cf: String,
     ) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>>;
+
+    /// A call of a cache that belongs to the function (the Cache API), by the cache's name. `request` is the key: its URL,
+    /// and the fields that select and shape the response. `None` where there was nothing. The error is the message of the
+    /// `TypeError`.
+    fn cache(
+        self: Rc<Self>,
+        name: String,
+        request: http::Request<()>,
+        call: CacheCall,
+    ) -> LocalBoxFuture<'static, Result<Option<http::Response<Body>>, String>>;
 
     /// A call of a binding on `env` (`binding` is its name; empty for `skerry:edge`). Arguments and result are text,
     /// by convention JSON; an empty result asks for [`Capabilities::call_async`] instead.
@@ -78,6 +89,16 @@ pub trait Capabilities {
     /// The request broke a limit and has a response all the same: it was under way already, or the function went on
     /// without. Where there is no response, the limit is the invocation's fault.
     fn broke(&self, _limit: Limit) {}
+}
+
+/// What a function does with a cache.
+pub enum CacheCall {
+    /// Takes the response that answers the request.
+    Match,
+    /// Stores this one, when its body has arrived.
+    Put(http::Response<Body>),
+    /// Removes what is stored; the answer is an empty response where there was one.
+    Delete,
 }
 
 /// What came out of a handler.
@@ -340,20 +361,20 @@ impl Held {
         }
     }
 
-    /// Whether an invocation may `fetch()` once more, with header fields of so many bytes.
-    pub(crate) fn may_fetch(&mut self, id: u32, header_bytes: usize) -> Result<(), JsErrorBox> {
+    /// Whether an invocation may make one more subrequest, by `what`, with header fields of so many bytes.
+    pub(crate) fn may_fetch(&mut self, id: u32, what: &str, header_bytes: usize) -> Result<(), JsErrorBox> {
         let most = self.limits.get(Limit::Headers);
         let invocation = self.invocations.get_mut(id).ok_or_else(gone)?;
         if invocation.subrequests == 0 {
             invocation.broke.get_or_insert(Limit::Subrequests);
-            return Err(JsErrorBox::type_error(
-                "fetch(): this request has made all the subrequests its limit allows (subrequests)",
-            ));
+            return Err(JsErrorBox::type_error(format!(
+                "{what}: this request has made all the subrequests its limit allows (subrequests)"
+            )));
         }
         if header_bytes as u64 > most {
             invocation.broke.get_or_insert(Limit::Headers);
             return Err(JsErrorBox::type_error(format!(
-                "fetch(): its header fields are larger than {most} bytes (header_bytes)"
+                "{what}: its header fields are larger than {most} bytes (header_bytes)"
             )));
         }
         Ok(())

@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use http_body_util::BodyExt as _;
 
-use crate::invocation::{Body, Capabilities};
+use crate::invocation::{Body, CacheCall, Capabilities};
 
 /// What a function finds around it then: answers of the right shape, and nothing behind them.
 pub(crate) struct Nowhere;
@@ -28,6 +28,15 @@ impl Capabilities for Nowhere {
         _cf: String,
     ) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>> {
         std::future::ready(Ok(http::Response::new(empty()))).boxed_local()
+    }
+
+    fn cache(
+        self: Rc<Self>,
+        _name: String,
+        _request: http::Request<()>,
+        _call: CacheCall,
+    ) -> LocalBoxFuture<'static, Result<Option<http::Response<Body>>, String>> {
+        std::future::ready(Ok(None)).boxed_local()
     }
 
     fn call(&self, _binding: &str, _method: &str, _argument: &str) -> Result<String, String> {

@@ -15,6 +15,7 @@ use crate::*;
 mod api;
 mod bodies;
 mod breakers;
+mod caches;
 mod clock;
 mod code_cache;
 mod console;
@@ -82,6 +83,8 @@ struct Echo {
     log: RefCell<Vec<String>>,
     /// Calls of `fetch()` under way, and the most there were at once.
     fetching: Cell<(usize, usize)>,
+    /// What was put into caches, by their name and the URL.
+    cached: RefCell<BTreeMap<(String, String), http::Response<Bytes>>>,
 }
 
 impl Capabilities for Echo {
@@ -98,7 +101,7 @@ impl Capabilities for Echo {
     fn fetch(
         self: Rc<Self>,
         request: http::Request<Body>,
-        _cf: String,
+        cf: String,
     ) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>> {
         async move {
             let (head, body) = request.into_parts();
@@ -124,7 +127,38 @@ impl Capabilities for Echo {
             for (name, value) in &head.headers {
                 response = response.header(format!("echo-{name}"), value);
             }
+            if !cf.is_empty() {
+                response = response.header("caching", cf);
+            }
             Ok(response.body(full(text)).unwrap())
+        }
+        .boxed_local()
+    }
+
+    fn cache(
+        self: Rc<Self>,
+        name: String,
+        request: http::Request<()>,
+        call: CacheCall,
+    ) -> LocalBoxFuture<'static, Result<Option<http::Response<Body>>, String>> {
+        let key = (name, request.uri().to_string());
+        async move {
+            let whole = |response: &http::Response<Bytes>| {
+                let mut answer = http::Response::new(full(response.body().clone()));
+                *answer.headers_mut() = response.headers().clone();
+                *answer.status_mut() = response.status();
+                answer
+            };
+            Ok(match call {
+                CacheCall::Match => self.cached.borrow().get(&key).map(whole),
+                CacheCall::Delete => self.cached.borrow_mut().remove(&key).map(|_| http::Response::new(full(""))),
+                CacheCall::Put(response) => {
+                    let (head, body) = response.into_parts();
+                    let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+                    self.cached.borrow_mut().insert(key, http::Response::from_parts(head, body));
+                    None
+                }
+            })
         }
         .boxed_local()
     }

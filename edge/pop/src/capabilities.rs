@@ -6,12 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cache::policy::Overrides;
+use cache::policy::overrides::Mode;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
-use isolate::Body;
 use isolate::limits::Limit;
+use isolate::{Body, CacheCall};
 use middleware::cohort::Transport;
 use middleware::geo::Location;
 use middleware::jwt::{Attempt, Document, MAX_JWKS_BYTES, Verifier, bearer};
@@ -19,6 +21,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::bindings::{Binding, limited, verified};
+use crate::caching::Caching;
 use crate::cell::VisitParts;
 use crate::fault::origin_code;
 use crate::function::Function;
@@ -219,9 +222,20 @@ impl isolate::Capabilities for Request {
     fn fetch(
         self: Rc<Self>,
         request: http::Request<Body>,
-        _cf: String,
+        cf: String,
     ) -> LocalBoxFuture<'static, Result<http::Response<Body>, String>> {
         let (mut head, body) = request.into_parts();
+        if !cf.is_empty() {
+            match Caching::parse(&cf, self.function.name.as_str()) {
+                // "This option applies to GET and HEAD request methods only": Cloudflare, of each of them.
+                Ok(caching) if matches!(head.method, http::Method::GET | http::Method::HEAD) => {
+                    head.extensions.insert(caching.overrides.clone());
+                    head.extensions.insert(caching);
+                }
+                Ok(_) => {}
+                Err(why) => return std::future::ready(Err(why)).boxed_local(),
+            }
+        }
         head.headers.remove(head::CDN_LOOP);
         for cdn in &self.passed {
             head.headers.append(head::CDN_LOOP, cdn.clone());
@@ -235,11 +249,53 @@ impl isolate::Capabilities for Request {
         }
         async move {
             let uri = head.uri.clone();
+            let only_if_cached = head.extensions.get().is_some_and(|it: &Overrides| it.mode == Mode::OnlyIfCached);
             let own = uri.authority().is_some_and(|a| a.as_str().eq_ignore_ascii_case(&self.visit.authority));
             let target = if own { Target::Origin(&self.function.assets) } else { Target::Outside };
             let response =
                 self.ask(target, head, body).await.map_err(|failure| format!("fetch(): {uri}: {failure}"))?;
+            if only_if_cached && response.extensions().get() == Some(&cache::Outcome::OnlyIfCached) {
+                return Err(format!("fetch(): {uri} is not in the cache, and cache is \"only-if-cached\""));
+            }
             Ok(response.map(|body| Box::pin(body) as Body))
+        }
+        .boxed_local()
+    }
+
+    fn cache(
+        self: Rc<Self>,
+        name: String,
+        request: http::Request<()>,
+        call: CacheCall,
+    ) -> LocalBoxFuture<'static, Result<Option<http::Response<Body>>, String>> {
+        let (request, ()) = request.into_parts();
+        // By the function's name: a new version finds what the old one stored. No other function, and not what fetch()
+        // stores of the real URL, meets this key: whoever puts here says himself what a URL answers. Cloudflare shares
+        // `caches.default` with fetch() within a zone, whose functions trust one another.
+        let space = ["cache", self.function.name.as_str(), &name];
+        let Some(key) = cache::Key::of_uri(&request.uri).map(|key| key.in_space(&space)) else {
+            return std::future::ready(Err(format!("caches: {}: a URL without a host", request.uri))).boxed_local();
+        };
+        async move {
+            let cache = &self.state().cache;
+            let empty = || http::Response::new(Box::pin(cache::Body::empty()) as Body);
+            match call {
+                CacheCall::Match => {
+                    let found = cache::direct::get(cache, &key, &request).await;
+                    Ok(found.map(|response| response.map(|body| Box::pin(body) as Body)))
+                }
+                CacheCall::Delete => Ok(cache::direct::delete(cache, &key, &request).await.then(empty)),
+                CacheCall::Put(response) => {
+                    let uri = request.uri.clone();
+                    let response = response.map(|body| body.boxed_unsync());
+                    let stored = cache::direct::put(cache, &key, request, response).await;
+                    let stored = stored.map_err(|failure| format!("cache.put(): {uri}: {failure}"))?;
+                    if let Err(reason) = stored {
+                        tracing::debug!(pop = %self.state().name, function = %self.function.label, %uri, reason = reason.as_str(), "not put into a cache");
+                    }
+                    Ok(None)
+                }
+            }
         }
         .boxed_local()
     }

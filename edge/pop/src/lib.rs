@@ -5,6 +5,7 @@
 
 mod admin;
 mod bindings;
+mod caching;
 mod capabilities;
 mod cell;
 mod config;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use cache::{FailureKind, OriginBody, OriginFailure};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::BodyExt as _;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
@@ -17,6 +17,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use crate::caching::Caching;
 use crate::fault::origin_code;
 use crate::head;
 use crate::state::State;
@@ -132,9 +133,15 @@ impl Upstream {
             Target::Origin(assets) | Target::Errand(assets) => Some(assets),
             Target::Outside => None,
         };
+        let caching = head.extensions.remove::<Caching>();
         if let Some(key) = cache::Key::of_uri(&head.uri) {
-            head.extensions.insert(key.with_parts(assets.into_iter().chain(pretences.iter().map(String::as_str))));
+            let parts = assets.into_iter().chain(pretences.iter().map(String::as_str));
+            head.extensions.insert(match &caching {
+                None => key.with_parts(parts),
+                Some(caching) => caching.key(key, parts),
+            });
         }
+        let tags = caching.and_then(|caching| caching.tags);
         let shield = match target {
             Target::Origin(assets) => self.state.tier.choose(&self.state.name, &head.uri, assets),
             Target::Errand(_) | Target::Outside => None,
@@ -144,11 +151,17 @@ impl Upstream {
         let (upstream, waited) = (self.clone(), Arc::clone(waited));
         cache::fetch(&self.state.cache, head, move |head| async move {
             let began = Instant::now();
-            let sent = match shield {
+            let mut sent = match shield {
                 // Boxed: it is as long as the other way, and holds that too.
                 Some((shield, assets)) => Box::pin(upstream.over(&shield, &assets, head, body)).await,
                 None => upstream.send(way, head, body).await,
             };
+            // A 304 would put them in the place of the origin's own.
+            if let (Some(tags), Ok(response)) = (tags, &mut sent)
+                && response.status() != StatusCode::NOT_MODIFIED
+            {
+                response.headers_mut().append("cache-tag", tags);
+            }
             waited.fetch_add(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
             sent
         })

@@ -1,6 +1,7 @@
 //! Skerry as its users meet it: real processes, sockets, the command line. One binary, a module for each subject.
 
 mod bad_input;
+mod cache_api;
 mod cache_disk;
 mod cells;
 mod cohort;

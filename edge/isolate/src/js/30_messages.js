@@ -21,6 +21,7 @@ const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const MAX_REDIRECTS = 20;
 const NORMAL_METHODS = new Set(["DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"]);
 const FORBIDDEN_METHODS = new Set(["CONNECT", "TRACE", "TRACK"]);
+const CACHE_MODES = new Set(["default", "no-store", "reload", "no-cache", "force-cache", "only-if-cached"]);
 const METHOD = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const REASON = /^[\t\x20-\x7e\x80-\xff]*$/;
 
@@ -92,6 +93,7 @@ class Request {
   #redirect;
   #signal;
   #cf;
+  #cache = "default";
   // The Request this one was made from, for what is only looked up when needed.
   #base = null;
 
@@ -113,6 +115,7 @@ class Request {
       this.#url = base.url;
       this.#method = base.method;
       this.#redirect = base.#redirect;
+      this.#cache = base.#cache;
       this.#base = base;
     }
     if (init === undefined || init === null) {
@@ -124,7 +127,7 @@ class Request {
   }
 
   #apply(init, base) {
-    const { method, redirect, cf, signal, headers, body } = init;
+    const { method, redirect, cf, cache, signal, headers, body } = init;
     if (method !== undefined) this.#method = checkMethod(method);
     if (redirect !== undefined) {
       if (redirect !== "follow" && redirect !== "manual" && redirect !== "error") {
@@ -133,6 +136,12 @@ class Request {
       this.#redirect = redirect;
     }
     if (cf !== undefined) this.#cf = cf;
+    if (cache !== undefined) {
+      if (!CACHE_MODES.has(cache)) {
+        throw new TypeError(`Request: cache is one of ${[...CACHE_MODES].join(", ")}, not ${JSON.stringify(`${cache}`)}`);
+      }
+      this.#cache = cache;
+    }
     if (signal === null) {
       this.#signal = null;
     } else if (signal !== undefined) {
@@ -198,11 +207,11 @@ class Request {
     return this.#cf;
   }
 
-  // Constants of a platform without pages, frames and a browser's cache.
   get cache() {
-    return "default";
+    return this.#cache;
   }
 
+  // Constants of a platform without pages and frames.
   get credentials() {
     return "same-origin";
   }
@@ -222,6 +231,7 @@ class Request {
     copy.#url = this.#url;
     copy.#method = this.#method ??= op_request_method(this.#id);
     copy.#redirect = this.#redirect;
+    copy.#cache = this.#cache;
     copy.#headers = copyHeaders(this.headers);
     copy.#base = this;
     if (body !== null) copy.#body = body.clone();
@@ -273,15 +283,17 @@ class Request {
     return at.#signal ?? undefined;
   }
 
-  // What `cf` was given when it was made, or undefined.
-  static _cf(request) {
+  // What `cf` and `cache` were given when it was made, as Rust takes them; "" for neither.
+  static _caching(request) {
     let at = request;
     while (at.#cf === undefined && at.#base !== null) at = at.#base;
-    return at.#id === 0 ? at.#cf : undefined;
+    const cf = at.#id === 0 ? at.#cf : undefined;
+    const cache = request.#cache;
+    return cf === undefined && cache === "default" ? "" : JSON.stringify({ cf, cache });
   }
 }
-const { _incoming: incoming, _is: isRequest, _body: bodyOf, _flat: flatOf, _of: headersOf, _signal: signalOf, _cf: cfOf } = Request;
-for (const name of ["_incoming", "_is", "_body", "_flat", "_of", "_signal", "_cf"]) delete Request[name];
+const { _incoming: incoming, _is: isRequest, _body: bodyOf, _flat: flatOf, _of: headersOf, _signal: signalOf, _caching: cachingOf } = Request;
+for (const name of ["_incoming", "_is", "_body", "_flat", "_of", "_signal", "_caching"]) delete Request[name];
 mixinBody(Request.prototype, bodyOf, (request) => request.headers.get("content-type"));
 
 function notFetchable(input, why) {
@@ -520,8 +532,7 @@ async function fetch(input, init = undefined) {
   // A response's body sent on as a request's: encoded only if this request says so, too.
   const coded = body !== null && body.coding !== "" && body.coding === codingOf(request.headers);
   let [bytes, bodyId] = outgoing(body, coded ? body.coding : "", invocation);
-  const options = cfOf(request);
-  const cf = options === undefined ? "" : JSON.stringify(options) ?? "";
+  const cf = cachingOf(request);
   for (let hops = 0;; hops++) {
     const [status, flat, answerId] = await send(invocation, `${method} ${url}`, headersFrom, headers, bytes, bodyId, cf, signal);
     const location = redirect !== "manual" && REDIRECTS.has(status) ? headerOf(flat, "location") : null;
@@ -597,6 +608,6 @@ function withoutHeaders(flat, drop) {
 
 return {
   Request, Response, fetch, abort, forget, incoming, isRequest, isResponse, responseBody, responseStatus, responseFields,
-  responseCoding,
+  responseCoding, fieldsOf: flatOf, fetched,
 };
 })();

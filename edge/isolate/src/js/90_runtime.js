@@ -20,6 +20,7 @@ const {
   Request, Response, fetch, abort, forget, incoming, isRequest, isResponse, responseBody, responseStatus, responseFields,
   responseCoding,
 } = loadOwn("30_messages");
+const { Cache, CacheStorage, caches } = loadOwn("35_caches");
 const { IdentityTransformStream, FixedLengthStream, CompressionStream, DecompressionStream } = loadOwn("40_streams");
 const webcrypto = loadOwn("50_crypto");
 const { console, describe, show, report } = loadOwn("60_console");
@@ -296,7 +297,7 @@ const interfaces = {
   TextEncoder: encoding.TextEncoder, TextDecoder: encoding.TextDecoder,
   TextEncoderStream: encoding.TextEncoderStream, TextDecoderStream: encoding.TextDecoderStream,
   CompressionStream, DecompressionStream, IdentityTransformStream, FixedLengthStream,
-  Blob, File,
+  Blob, File, Cache, CacheStorage,
 };
 const functions = {
   fetch, reportError, queueMicrotask,
@@ -311,6 +312,7 @@ Object.defineProperties(globalThis, {
   self: { value: globalThis, writable: true, enumerable: true, configurable: true },
   console: hidden(console),
   performance: hidden(performance),
+  caches: hidden(caches),
   scheduler: hidden(scheduler),
   navigator: hidden(Object.freeze({ userAgent: "Skerry" })),
   [Symbol.for("skerry:edge")]: { value: Object.freeze(edge), writable: false, enumerable: false, configurable: false },
@@ -325,7 +327,7 @@ Object.defineProperty(globalThis, "crypto", {
   configurable: true,
 });
 
-// Absent, though Workers has it: caches (comes with the cache), HTMLRewriter, WebSocket and WebSocketPair, EventSource,
+// Absent, though Workers has it: HTMLRewriter, WebSocket and WebSocketPair, EventSource,
 // MessageChannel and MessagePort, addEventListener and the service worker syntax, crypto.DigestStream, performance.mark
 // and measure, URL.createObjectURL, ShadowRealm, SharedArrayBuffer, and everything under "node:" and "cloudflare:".
 

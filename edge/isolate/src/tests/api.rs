@@ -224,7 +224,7 @@ fn timers_signals_and_events_work() {
 fn the_language_and_its_libraries_are_whole() {
     with_worker(|worker| async move {
         check(&worker, &[
-            ("return [globalThis === self, navigator.userAgent, typeof window, typeof process, typeof caches, typeof URL.createObjectURL]", "true,Skerry,undefined,undefined,undefined,undefined"),
+            ("return [globalThis === self, navigator.userAgent, typeof window, typeof process, typeof caches, typeof URL.createObjectURL]", "true,Skerry,undefined,undefined,object,undefined"),
             ("return structuredClone({ a: new Map([[1, new Set([2])]]), b: new Uint8Array(2) }).a.get(1).has(2)", "true"),
             ("const b = new ArrayBuffer(4); const c = structuredClone({ b }, { transfer: [b] }); return [b.detached, b.byteLength, c.b.byteLength]", "true,0,4"),
             ("structuredClone(1, { transfer: [{}] })", "DataCloneError"),

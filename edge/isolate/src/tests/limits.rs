@@ -32,7 +32,12 @@ async fn break_limit(worker: &Worker, limit: Limit) {
             GROWS,
         ],
         Limit::Stack => &["const f = () => f() + 1; return f()"],
-        Limit::Subrequests => &["for (;;) await fetch('http://o/')"],
+        Limit::Subrequests => &[
+            "for (;;) await fetch('http://o/')",
+            "for (;;) await caches.default.match('http://o/')",
+            "for (;;) await caches.default.put('http://o/', new Response('x'))",
+            "const cache = await caches.open('a'); for (;;) await cache.delete('http://o/')",
+        ],
         Limit::Connections => return others_wait(worker).await,
         Limit::Pending => &[
             "for (;;) setTimeout(() => {}, 1e6)",

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Uri};
 use isolate::limits::Limit;
-use isolate::{Body, Capabilities as _, Counts};
+use isolate::{Body, CacheCall, Capabilities as _, Counts};
 
-use super::link::{Link, Peer, Question};
-use super::message::{Favour, Head, Note, decode, encode, fields, header_map};
+use super::link::{Arriving, Link, Peer, Question};
+use super::message::{CacheVerb, Favour, Head, Note, decode, encode, fields, header_map};
 use super::outside::Outside;
 use super::wire::Ended;
 
@@ -35,6 +35,20 @@ impl Peer for Rc<Outside> {
                         Err(why) => Err(why),
                     };
                     answer_fetch(&answering, exchange, fetched);
+                });
+            }
+            Favour::Cache { invocation, cache, uri, fields: sent, call } => {
+                let key = fetch_head("GET", uri, &sent)?;
+                let call = cache_call(&call, body)?;
+                let asking = self.may_fetch(invocation, key.headers_ref());
+                let name = cache.to_owned();
+                link.serve(exchange, async move {
+                    let found = match (asking, key.body(())) {
+                        (Ok(request), Ok(key)) => request.cache(name, key, call).await,
+                        (Err(why), _) => Err(why),
+                        (_, Err(error)) => Err(error.to_string()),
+                    };
+                    answer_cache(&answering, exchange, found);
                 });
             }
             Favour::Call { invocation, binding, method, argument } => {
@@ -110,6 +124,22 @@ impl Outside {
     }
 }
 
+/// What a cell does with a cache.
+fn cache_call(call: &CacheVerb<'_>, body: Option<Arriving>) -> Result<CacheCall, Ended> {
+    Ok(match call {
+        CacheVerb::Match => CacheCall::Match,
+        CacheVerb::Delete => CacheCall::Delete,
+        CacheVerb::Put(head) => {
+            const NONE: Ended = Ended::Misconduct("a response that is none");
+            let body = body.map_or_else(super::inside::empty, |body| Box::pin(body) as Body);
+            let mut response = http::Response::new(body);
+            *response.status_mut() = http::StatusCode::from_u16(head.status).map_err(|_| NONE)?;
+            *response.headers_mut() = header_map(&head.fields).map_err(|_| NONE)?;
+            CacheCall::Put(response)
+        }
+    })
+}
+
 /// The head of a `fetch()`: to an absolute URL, as the cell's own ops leave no other.
 fn fetch_head(method: &str, uri: &str, sent: &super::message::Fields<'_>) -> Result<http::request::Builder, Ended> {
     const NONE: Ended = Ended::Misconduct("a fetch() that is none");
@@ -126,11 +156,15 @@ fn fetch_head(method: &str, uri: &str, sent: &super::message::Fields<'_>) -> Res
     Ok(builder)
 }
 
+fn head_of(head: &http::response::Parts) -> Head<'_> {
+    Head { status: head.status.as_u16(), fields: fields(&head.headers) }
+}
+
 fn answer_fetch(link: &Rc<Link>, exchange: u64, fetched: Result<http::Response<Body>, String>) {
     match fetched {
         Ok(response) => {
             let (head, body) = response.into_parts();
-            let head: Result<_, String> = Ok(Head { status: head.status.as_u16(), fields: fields(&head.headers) });
+            let head: Result<_, String> = Ok(head_of(&head));
             link.answer(exchange, &encode(&head), Some(body));
         }
         Err(why) => {
@@ -138,4 +172,16 @@ fn answer_fetch(link: &Rc<Link>, exchange: u64, fetched: Result<http::Response<B
             link.answer(exchange, &encode(&head), None::<Body>);
         }
     }
+}
+
+fn answer_cache(link: &Rc<Link>, exchange: u64, found: Result<Option<http::Response<Body>>, String>) {
+    let (head, body) = match found {
+        Ok(Some(response)) => {
+            let (head, body) = response.into_parts();
+            (Ok(Some(head)), Some(body))
+        }
+        Ok(None) => (Ok(None), None),
+        Err(why) => (Err(why), None),
+    };
+    link.answer(exchange, &encode(&head.as_ref().map(|head| head.as_ref().map(head_of))), body);
 }

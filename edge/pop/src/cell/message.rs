@@ -93,8 +93,26 @@ pub(super) enum Favour<'a> {
         fields: Fields<'a>,
         cf: &'a str,
     },
+    /// A call of a cache. The answer: `Result<Option<Head>, String>`.
+    Cache {
+        invocation: u64,
+        cache: &'a str,
+        uri: &'a str,
+        #[serde(borrow)]
+        fields: Fields<'a>,
+        call: CacheVerb<'a>,
+    },
     /// A call of a binding that has to wait. The answer: `Result<String, String>`.
     Call { invocation: u64, binding: &'a str, method: &'a str, argument: &'a str },
+}
+
+/// What is done with a cache. The body of a response that is put follows.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum CacheVerb<'a> {
+    Match,
+    #[serde(borrow)]
+    Put(Head<'a>),
+    Delete,
 }
 
 /// What a cell tells its PoP.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderValue};
-use isolate::Body;
 use isolate::limits::Limit;
+use isolate::{Body, CacheCall};
 
 use super::inside::{Inside, empty};
-use super::link::Link;
-use super::message::{Favour, Head, Note, Query, decode, encode, fields, header_map};
+use super::link::{Arriving, Link};
+use super::message::{CacheVerb, Favour, Head, Note, Query, decode, encode, fields, header_map};
 use super::wire::MOST_BYTES;
 use crate::capabilities::Visit;
 
@@ -52,6 +52,14 @@ fn check(argument: &str) -> Result<(), String> {
     fits.then_some(()).ok_or_else(|| format!("an argument is longer than {} bytes", MOST_BYTES / 2))
 }
 
+/// A response that the PoP sent.
+fn response(head: &Head<'_>, body: Option<Arriving>) -> Result<http::Response<Body>, String> {
+    let mut response = http::Response::new(body.map_or_else(empty, |body| Box::pin(body) as Body));
+    *response.status_mut() = http::StatusCode::from_u16(head.status).map_err(|error| error.to_string())?;
+    *response.headers_mut() = header_map(&head.fields).map_err(|error| error.to_string())?;
+    Ok(response)
+}
+
 impl isolate::Capabilities for Remote {
     fn url(&self, head: &http::request::Parts) -> String {
         self.visit.url(head)
@@ -88,14 +96,40 @@ impl isolate::Capabilities for Remote {
             });
             let answer = self.link.ask(self.link.number(), &message, Some(body)).await.map_err(|_| GONE.to_owned())?;
             let head: Result<Head<'_>, String> = decode(&answer.message).map_err(|_| GONE.to_owned())?;
-            let head = head?;
-            let mut response = http::Response::new(match answer.body {
-                Some(body) => Box::pin(body) as Body,
-                None => empty(),
+            response(&head?, answer.body)
+        }
+        .boxed_local()
+    }
+
+    fn cache(
+        self: Rc<Self>,
+        name: String,
+        request: http::Request<()>,
+        call: CacheCall,
+    ) -> LocalBoxFuture<'static, Result<Option<http::Response<Body>>, String>> {
+        async move {
+            check(&name)?;
+            let uri = request.uri().to_string();
+            let (head, body);
+            let call = match call {
+                CacheCall::Match => (CacheVerb::Match, None),
+                CacheCall::Delete => (CacheVerb::Delete, None),
+                CacheCall::Put(response) => {
+                    (head, body) = response.into_parts();
+                    (CacheVerb::Put(Head { status: head.status.as_u16(), fields: fields(&head.headers) }), Some(body))
+                }
+            };
+            let (call, body) = call;
+            let message = encode(&Favour::Cache {
+                invocation: self.invocation,
+                cache: &name,
+                uri: &uri,
+                fields: fields(request.headers()),
+                call,
             });
-            *response.status_mut() = http::StatusCode::from_u16(head.status).map_err(|error| error.to_string())?;
-            *response.headers_mut() = header_map(&head.fields).map_err(|error| error.to_string())?;
-            Ok(response)
+            let answer = self.link.ask(self.link.number(), &message, body).await.map_err(|_| GONE.to_owned())?;
+            let head: Result<Option<Head<'_>>, String> = decode(&answer.message).map_err(|_| GONE.to_owned())?;
+            head?.map(|head| response(&head, answer.body)).transpose()
         }
         .boxed_local()
     }
