@@ -64,7 +64,7 @@ impl Pop {
     /// What comes of a call in a function.
     async fn does(&self, function: &str, call: &str, argument: Value) -> Value {
         let body = json!([call, argument]).to_string();
-        let reply = send(self.fleet.pop("lhr"), Method::POST, &format!("/{function}/"), &[], &body).await;
+        let reply = send(self.fleet.pop("lhr"), Method::POST, &format!("/{function}/"), &[], body).await;
         assert_eq!(reply.status, 200, "{}", reply.text());
         serde_json::from_slice(&reply.body).unwrap()
     }

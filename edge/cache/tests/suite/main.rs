@@ -9,6 +9,7 @@ mod freshness;
 mod heads;
 mod large;
 mod model;
+mod overrides;
 mod parts;
 mod purges;
 mod safety;
