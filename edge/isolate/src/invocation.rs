@@ -43,7 +43,7 @@ pub trait Capabilities {
     fn cf(&self) -> String;
 
     /// `fetch()`: `cf` is empty, or the JSON of an object with what the call says of caching: its options `cf` and `cache`,
-    /// the former as the function wrote it. The error is the message of the `TypeError`. Does
+    /// of the former those that name the cache, as the function wrote them. The error is the message of the `TypeError`. Does
     /// nothing before it is polled: it may have to wait for others.
     fn fetch(
         self: Rc<Self>,

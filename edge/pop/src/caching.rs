@@ -109,8 +109,8 @@ fn ttl_by_status(value: &Value) -> Result<Vec<(std::ops::RangeInclusive<u16>, Tt
         let ttl = u64::try_from(seconds).map(|seconds| Ttl::Lasts(Duration::from_secs(seconds.min(MOST_SECONDS))));
         ttls.push((range.0..=range.1, ttl.unwrap_or(Ttl::Never)));
     }
-    // Of two that hold a status, the one that says more of it counts: JSON has no order.
-    ttls.sort_by_key(|(range, _)| range.end() - range.start());
+    // Of two that hold a status, the narrower one counts: JSON has no order.
+    ttls.sort_by_key(|(range, _)| (range.end() - range.start(), *range.start()));
     Ok(ttls)
 }
 

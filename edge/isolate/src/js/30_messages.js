@@ -56,6 +56,19 @@ function checkMethod(method) {
   return NORMAL_METHODS.has(upper) ? upper : method;
 }
 
+const CACHE_OPTIONS = ["cacheTtl", "cacheTtlByStatus", "cacheEverything", "cacheKey", "cacheTags"];
+
+// What Rust reads of `cf`, or undefined: a request made from one that came in has where its client is in there, too.
+function cacheOptions(cf) {
+  if (typeof cf !== "object" || cf === null) return cf ?? undefined;
+  let options;
+  for (let i = 0; i < CACHE_OPTIONS.length; i++) {
+    const value = cf[CACHE_OPTIONS[i]];
+    if (value !== undefined) (options ??= { __proto__: null })[CACHE_OPTIONS[i]] = value;
+  }
+  return options;
+}
+
 // Controllers of the incoming requests whose `signal` somebody looked at, by invocation. Entries of requests that are
 // over go when there are many.
 const controllers = new Map();
@@ -287,7 +300,7 @@ class Request {
   static _caching(request) {
     let at = request;
     while (at.#cf === undefined && at.#base !== null) at = at.#base;
-    const cf = at.#id === 0 ? at.#cf : undefined;
+    const cf = at.#id === 0 ? cacheOptions(at.#cf) : undefined;
     const cache = request.#cache;
     return cf === undefined && cache === "default" ? "" : JSON.stringify({ cf, cache });
   }
