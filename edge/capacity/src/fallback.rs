@@ -1,0 +1,1 @@
+//! Where a request runs: here at the edge, or in the region.
