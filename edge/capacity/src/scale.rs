@@ -8,4 +8,6 @@
 //! - [`ready`]: isolates held ready, from how requests arrive.
 //! - [`policy`]: one decision out of these, with its reasons.
 
+pub mod concurrency;
 pub mod horizontal;
+pub mod vertical;
