@@ -10,4 +10,7 @@
 
 pub mod concurrency;
 pub mod horizontal;
+pub mod nodes;
+pub mod ready;
+pub mod schedule;
 pub mod vertical;
