@@ -11,6 +11,9 @@
 pub mod concurrency;
 pub mod horizontal;
 pub mod nodes;
+pub mod policy;
+pub mod predict;
 pub mod ready;
 pub mod schedule;
 pub mod vertical;
+mod window;

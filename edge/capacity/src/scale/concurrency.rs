@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::invalid::{Check, Invalids};
 use crate::moment::Moment;
+use crate::scale::window::Highest;
 
 /// How a function is scaled by its load. The defaults are Knative's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,14 +114,14 @@ pub struct Memory {
     /// The most that was asked for in this panic.
     most: u32,
     /// What was asked for, for the delay.
-    asked: Vec<(Moment, u32)>,
+    asked: Highest,
 }
 
 impl Memory {
     /// A controller that starts while more than one replica runs starts in panic: it knows no load yet, so that it must
     /// not lower the count.
     pub fn new(ready: u32, now: Moment) -> Self {
-        Self { panic: (ready > 1).then_some(now), most: ready, asked: Vec::new() }
+        Self { panic: (ready > 1).then_some(now), most: ready, asked: Highest::default() }
     }
 
     /// Since when in panic, or when its cause was seen last.
@@ -174,10 +175,7 @@ impl Concurrency {
         if self.down_delay.is_zero() {
             return desired;
         }
-        // What stands before a larger wish can never count again: the list falls, and stays as short as the counts do.
-        memory.asked.retain(|(at, n)| now.since(*at) < self.down_delay && *n > desired);
-        memory.asked.push((now, desired));
-        memory.asked[0].1
+        memory.asked.with(desired, self.down_delay, now)
     }
 
     /// # Errors

@@ -96,7 +96,20 @@ impl Horizontal {
         metrics: &[Metric],
         now: Moment,
     ) -> Verdict {
-        history.begin(current, now);
+        self.decide_at(history, current, replicas, metrics, now, now)
+    }
+
+    /// The same where windows are measured by a steady clock besides the one that the samples were taken by.
+    pub(crate) fn decide_at(
+        &self,
+        history: &mut History,
+        current: u32,
+        replicas: &[Replica],
+        metrics: &[Metric],
+        now: Moment,
+        steady: Moment,
+    ) -> Verdict {
+        history.begin(current, steady);
         let mut proposals = Vec::new();
         let (desired, reason) = if current == 0 && self.min != 0 {
             (0, Reason::Disabled)
@@ -108,7 +121,7 @@ impl Horizontal {
             proposals = metrics.iter().map(|metric| self.propose(current, replicas, metric, now)).collect();
             match Self::combine(current, &proposals) {
                 Err(reason) => (current, reason),
-                Ok(asked) => self.apply_rules(history, current, asked, now),
+                Ok(asked) => self.apply_rules(history, current, asked, steady),
             }
         };
         Verdict { desired, reason, proposals }

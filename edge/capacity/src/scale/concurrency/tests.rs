@@ -85,7 +85,7 @@ fn activation_is_the_least_while_there_is_load() {
 #[test]
 fn panic_takes_the_larger_of_both_windows_and_never_falls() {
     let panicking = |stable, panic| {
-        let mut memory = Memory { panic: Some(NOW.before(seconds(5))), most: 5, asked: Vec::new() };
+        let mut memory = Memory { panic: Some(NOW.before(seconds(5))), most: 5, asked: Highest::default() };
         config(1.0, 100.0).wish(&mut memory, seen(5, stable, panic), NOW).unwrap().desired
     };
     assert_eq!(panicking(50.0, 30.0), 50, "PanicStableLargerThanPanic");
