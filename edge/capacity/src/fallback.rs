@@ -233,11 +233,14 @@ impl Fallback {
     /// Where a request goes that has not started.
     pub fn choose(&self, function: &Standing, pop: &mut Pop, request: Waiting, now: Moment) -> Choice {
         pop.budget.deposit(&self.retries, now);
-        // The queue sees every request, whatever is decided: it learns from each.
-        let queue_away = pop.queue.turns_away(&self.queue, request.waited, request.last, now);
         if function.placement() == Placement::Region {
             return self.region_or_refuse(pop, Why::Placement);
         }
+        if let Some(why) = function.too_large().filter(|_| function.placement() == Placement::Auto) {
+            return self.region_or_refuse(pop, why);
+        }
+        // The queue sees all that wait in it, whatever is decided: it learns from each, and from no others.
+        let queue_away = pop.queue.turns_away(&self.queue, request.waited, request.last, now);
         let against = if request.needs_origin && !pop.origin.admits(&self.health) {
             Some(Why::OriginHealth)
         } else if !pop.health.admits(&self.health) {
@@ -255,9 +258,6 @@ impl Fallback {
                 Some(why @ (Why::Concurrency | Why::QueueDelay)) => Choice { place: Place::Refused, why },
                 _ => Choice { place: Place::Edge, why: Why::Placement },
             };
-        }
-        if let Some(why) = function.too_large() {
-            return self.region_or_refuse(pop, why);
         }
         match against {
             Some(why @ (Why::OriginHealth | Why::PopHealth)) if !pop.region_admits(self) => {

@@ -20,7 +20,8 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 /// In the largest unit that needs no fraction; below a millisecond is cut off.
 pub(crate) fn text(span: Duration) -> String {
     let ms = span.as_millis();
-    let (unit, size) = UNITS.iter().rev().find(|(_, size)| ms > 0 && ms % u128::from(*size) == 0).unwrap_or(&UNITS[1]);
+    let (unit, size) =
+        UNITS.iter().rev().find(|(_, size)| ms > 0 && ms.is_multiple_of(u128::from(*size))).unwrap_or(&UNITS[1]);
     format!("{}{unit}", ms / u128::from(*size))
 }
 

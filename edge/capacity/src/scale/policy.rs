@@ -104,6 +104,8 @@ pub struct State {
     history: History,
     concurrency: Option<(Memory, Idle)>,
     asked: Highest,
+    /// How many were there at the last decision.
+    last: Option<u32>,
 }
 
 impl Policy {
@@ -114,13 +116,18 @@ impl Policy {
             history: History::default(),
             concurrency: None,
             asked: Highest::default(),
+            last: None,
         }
     }
 
-    /// What should be there. The caller carries it out; when the next observation has another `current`, that is taken
-    /// for the change. `subject` names what is scaled in the decision.
+    /// What should be there. When the caller has carried it out, the next observation has another `current`: from that,
+    /// the rates of change are known. `subject` names what is scaled in the decision.
     pub fn decide(&self, state: &mut State, subject: &str, seen: &Observation, now: Moment) -> Decision {
         let (steady, jump) = state.clock.look(now);
+        match state.last.replace(seen.current) {
+            Some(last) if last != seen.current => state.history.changed(last, seen.current, steady),
+            _ => {}
+        }
         let mut decision = Decision::new(subject, seen.current, now);
         let hold = match jump {
             Some(Jump::Back(_)) => Some(Hold::ClockBack),
@@ -155,9 +162,6 @@ impl Policy {
         let entry = if jump.is_none() { schedule::most(&self.schedule, now) } else { None };
         self.bounds(seen, entry, &mut decision);
         decision.conclude();
-        if decision.desired != seen.current {
-            state.history.changed(seen.current, decision.desired, steady);
-        }
         decision
     }
 

@@ -136,20 +136,20 @@ impl Horizontal {
                 }
                 // In whole percent, as the original has it.
                 let ratio = |used: f64, requested: f64| (used * 100.0 / requested).trunc() / metric.target;
-                self.from_samples(current, &groups, ratio, None)
+                self.ask_for_samples(current, &groups, ratio, None)
             }
             Measured::Average(samples) => {
                 let groups = self.group(replicas, samples, false, now);
                 let ratio = |used: f64, count: f64| used / count / metric.target;
-                self.from_samples(current, &groups, ratio, Some(metric.target))
+                self.ask_for_samples(current, &groups, ratio, Some(metric.target))
             }
-            Measured::Value(value) => Some(self.from_value(
+            Measured::Value(value) => Some(self.ask_for_value(
                 current,
                 replicas,
                 checked(*value).ok_or_else(|| missing("no value"))? / metric.target,
             )),
             Measured::Share(value) => {
-                Some(self.from_share(current, checked(*value).ok_or_else(|| missing("no value"))?, metric.target))
+                Some(self.ask_for_share(current, checked(*value).ok_or_else(|| missing("no value"))?, metric.target))
             }
         }
         .ok_or_else(|| missing("no sample of a ready replica"))?;
@@ -186,7 +186,7 @@ impl Horizontal {
 
     /// A count from samples: what is missing or unready is taken to dampen the change, whichever its direction. `each` is
     /// what a missing replica is taken to use when the count falls, where that is not its request.
-    fn from_samples(
+    fn ask_for_samples(
         &self,
         current: u32,
         groups: &Groups,
@@ -225,7 +225,7 @@ impl Horizontal {
         Some((if self.near(second) || turned || against { current } else { replicas }, second))
     }
 
-    fn from_value(&self, current: u32, replicas: &[Replica], ratio: f64) -> (u32, f64) {
+    fn ask_for_value(&self, current: u32, replicas: &[Replica], ratio: f64) -> (u32, f64) {
         let ready =
             replicas.iter().filter(|r| r.phase == Phase::Running && r.readiness.is_some_and(|r| r.ready)).count();
         let replicas = match current {
@@ -237,7 +237,7 @@ impl Horizontal {
         (replicas, ratio)
     }
 
-    fn from_share(&self, current: u32, value: f64, target: f64) -> (u32, f64) {
+    fn ask_for_share(&self, current: u32, value: f64, target: f64) -> (u32, f64) {
         if current == 0 {
             return (ceil(value / target), value / target);
         }

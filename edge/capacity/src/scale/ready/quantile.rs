@@ -41,7 +41,7 @@ pub(crate) fn erlang_b_step(blocked: f64, n: usize, load: f64) -> f64 {
 /// The part of the load that has to wait before `servers` with a queue; 1 when they cannot carry it.
 pub fn erlang_c(servers: usize, load: f64) -> f64 {
     let n = servers as f64;
-    if !(load < n) {
+    if load.is_nan() || load >= n {
         return 1.0;
     }
     let blocked = erlang_b(servers, load);
