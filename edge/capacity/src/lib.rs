@@ -1,6 +1,11 @@
 //! What should run where, and what it costs: pure decisions, without I/O and without a clock of their own.
 //!
-//! Time comes in as a [`Moment`], so that the same code decides in a PoP, in the simulator and in a plan.
+//! Time comes in as a [`Moment`], so that the same code decides in a PoP, in the simulator and in a plan. What is not known
+//! changes nothing: a measurement that is missing, old, negative or no number holds a count where it is, and never takes
+//! the last one away.
+//!
+//! - [`scale`]: how much should run.
+//! - [`fallback`]: where a request runs, here or in the region.
 
 pub mod fallback;
 pub mod invalid;

@@ -182,6 +182,53 @@ fn errors_of_configuration_name_the_key() {
     Fallback::default().validate().unwrap();
 }
 
+/// A PoP of 16 processors that invocations of 10 ms share, under a noisy load (in parts of what it can carry), for 40 s:
+/// the part of the requests of the second half that went to the region, and the mean latency of the others in ms.
+fn loaded(load: f64) -> (f64, f64) {
+    let (config, function, mut pop) = (Fallback::default(), function(Placement::Auto), pop());
+    let mut running: Vec<(u64, f64)> = Vec::new();
+    let (mut asked, mut away, mut took, mut served, mut random) = (0, 0, 0, 0, 1_u64);
+    let mut due = 0.0;
+    for ms in 0..40_000_u64 {
+        let now = NOW + Duration::from_millis(ms);
+        // 1.6 in a millisecond, give or take all of it.
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        due += load * 1.6 * 2.0 * (random >> 11) as f64 / (1_u64 << 53) as f64;
+        while due >= 1.0 {
+            due -= 1.0;
+            let in_flight = running.len() as u32;
+            let choice = config.choose(&function, &mut pop, Waiting { in_flight, ..CALM }, now);
+            (asked, away) = (asked + 1, away + u32::from(choice.place != Place::Edge));
+            if choice.place == Place::Edge {
+                running.push((ms, 10.0));
+            }
+        }
+        let (count, share) = (running.len() as u32, (16.0 / running.len() as f64).min(1.0));
+        running.retain_mut(|(since, left)| {
+            *left -= share;
+            if *left <= 0.0 {
+                pop.limit.sample(&config.concurrency, (ms + 1 - *since) as f64 / 1000.0, count);
+                (took, served) = (took + ms + 1 - *since, served + 1);
+            }
+            *left > 0.0
+        });
+        if ms == 20_000 {
+            (asked, away, took, served) = (0, 0, 0, 0);
+        }
+    }
+    (f64::from(away) / f64::from(asked), took as f64 / served as f64)
+}
+
+#[test]
+fn under_a_noisy_load_no_more_than_the_surplus_leaves_and_latency_stays() {
+    let (calm, latency) = loaded(0.7);
+    assert!(calm < 0.01 && latency < 15.0, "{calm} {latency}");
+    let (slightly, latency) = loaded(1.1);
+    assert!((0.05..0.2).contains(&slightly) && latency < 60.0, "a tenth too much: {slightly} {latency}");
+    let (double, latency) = loaded(2.0);
+    assert!((0.45..0.6).contains(&double) && latency < 60.0, "half too much: {double} {latency}");
+}
+
 proptest! {
     #[test]
     fn noise_within_the_band_turns_nothing(start in any::<bool>(), signals in prop::collection::vec(1.0001..1.2499_f64, 1..300)) {

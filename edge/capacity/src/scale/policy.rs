@@ -10,6 +10,34 @@
 //!
 //! A decision is data: every layer with its inputs, its formula and its result, and what decided.
 //! [`Decision::explain`] says it in sentences.
+//!
+//! ```
+//! use capacity::Moment;
+//! use capacity::scale::concurrency::Load;
+//! use capacity::scale::policy::{Observation, Policy};
+//!
+//! let policy = Policy::default();
+//! let mut state = policy.start();
+//! // 900 requests in flight on 2 isolates of which each should carry 70.
+//! let seen = Observation {
+//!     current: 2,
+//!     ready: 2,
+//!     replicas: &[],
+//!     metrics: &[],
+//!     load: Some(Load { stable: 300.0, panic: 900.0 }),
+//!     measured: None,
+//!     reachable: true,
+//!     foreseen: None,
+//!     room: None,
+//! };
+//! let decision = policy.decide(&mut state, "isolates of api", &seen, Moment::from_secs(1_000));
+//! assert_eq!(decision.desired, 13);
+//! assert!(decision.explain().starts_with("isolates of api rises from 2 to 13 by concurrency."));
+//! // Nothing was measured: nothing changes.
+//! let blind = Observation { current: 13, ready: 13, load: None, ..seen };
+//! let decision = policy.decide(&mut state, "isolates of api", &blind, Moment::from_secs(1_002));
+//! assert_eq!((decision.desired, decision.held.map(|hold| hold.as_str())), (13, Some("no_metrics")));
+//! ```
 
 mod decision;
 
