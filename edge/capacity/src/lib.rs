@@ -15,3 +15,5 @@ mod span;
 
 pub use invalid::{Invalid, Invalids};
 pub use moment::Moment;
+
+pub mod price;
