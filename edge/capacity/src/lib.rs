@@ -17,3 +17,4 @@ pub use invalid::{Invalid, Invalids};
 pub use moment::Moment;
 
 pub mod price;
+pub mod usage;
