@@ -16,5 +16,7 @@ mod span;
 pub use invalid::{Invalid, Invalids};
 pub use moment::Moment;
 
+pub mod load;
+pub mod plan;
 pub mod price;
 pub mod usage;
