@@ -21,11 +21,12 @@ pub(super) struct HourNeed {
     pub requests: f64,
 }
 
-/// A stream's needs, hour by hour, when it is carried where `slack_ms` are left for its queue.
-pub(super) fn week(stream: &Stream, slack_ms: Option<f64>) -> Vec<HourNeed> {
+/// A stream's needs, hour by hour, when it is carried where `slack_ms` are left for its queue, on machines of `machine`
+/// processors: one of them is spare where the error budget asks for it.
+pub(super) fn week(stream: &Stream, slack_ms: Option<f64>, machine: u32) -> Vec<HourNeed> {
     match &stream.demand {
         Demand::Requests(week) => {
-            let spare = u32::from(needs_spare(&stream.objective));
+            let spare = if needs_spare(&stream.objective) { machine } else { 0 };
             let mut last = (f64::NAN, 0);
             week.hours()
                 .iter()

@@ -82,6 +82,8 @@ struct Carried<'a> {
     region: Option<Vec<HourNeed>>,
     /// Who may carry it in a region beyond what is reserved; prices of an hour for a bundle.
     offers: Vec<Offer>,
+    /// Processors of the largest machine that it may stand on in a region.
+    machine: u32,
     /// What a request costs on Lambda, where Lambda may carry it.
     lambda: Option<f64>,
 }
@@ -156,12 +158,15 @@ impl<'a> Model<'a> {
         let quantum = most.div_ceil(MAX_UNITS).max(1).next_power_of_two();
         // Memory for each processor of a machine that everybody shares: as who needs most of it.
         let mut memory = 0.0_f64;
-        let mut largest = 0.0_f64;
+        let (mut largest, mut limit) = (0.0_f64, u32::MAX);
         for it in &mut carried {
             let Some(region) = &it.region else { continue };
+            if need::needs_spare(&it.stream.objective) {
+                limit = limit.min(it.machine);
+            }
             let each = need::memory_gb_per_vcpu(it.stream, region);
             (memory, largest) = (memory.max(each), largest.max(it.stream.work.memory_mb / 1024.0));
-            it.offers = cover::elastic(question, it.stream, each, quantum);
+            it.offers = cover::elastic(question, it.stream, each, it.machine, quantum);
         }
         for needs in carried.iter_mut().flat_map(|it| it.edge.iter_mut().chain(&mut it.region)) {
             needs.iter_mut().for_each(|need| need.vcpus = need.vcpus.div_ceil(quantum));
@@ -169,7 +174,7 @@ impl<'a> Model<'a> {
         let slots = slots(&carried);
         let most = usize::try_from(most.div_ceil(quantum)).unwrap_or(0) + carried.len();
         let reserved_offers = if carried.iter().any(|it| it.region.is_some()) {
-            cover::reserved(question, memory, largest, quantum)
+            cover::reserved(question, memory, largest, limit, quantum)
         } else {
             Vec::new()
         };
@@ -391,10 +396,13 @@ fn place<'a>(question: &'a Question, stream: &'a Stream) -> Result<Carried<'a>, 
     }
     // Lambda has no queue of ours: what it leaves of the p99 counts only where it is alone.
     let queued = slacks.iter().find(|(kind, _)| **kind != Kind::Lambda).or_else(|| slacks.iter().next());
+    let machine = queued.map_or(u32::MAX, |(_, slack)| cover::largest_machine(question, stream, *slack));
+    let own_vcpus = question.prices.own.iter().map(|it| it.vcpus).min().unwrap_or(1);
     Ok(Carried {
         stream,
-        edge: own.map(|slack| need::week(stream, slack)),
-        region: queued.map(|(_, slack)| need::week(stream, *slack)),
+        edge: own.map(|slack| need::week(stream, slack, own_vcpus)),
+        region: queued.map(|(_, slack)| need::week(stream, *slack, machine)),
+        machine,
         offers: Vec::new(),
         lambda: slacks.contains_key(&Kind::Lambda).then(|| offer::lambda_request(question, stream)),
     })

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::offer::{lambda_memory_mb, lambda_request, usage_of};
-use super::{Demand, Kind, Mix, PlaceKind, Question, Stream, need};
+use super::{Demand, Kind, Mix, PlaceKind, Question, Stream};
 use crate::price::{Key, MONTH_HOURS, Money, Target};
 use crate::usage::bill::{Metered, Terms, metered};
 
@@ -296,9 +296,4 @@ pub(super) fn plain_peak(stream: &Stream) -> f64 {
         Demand::Requests(week) => week.peak() * stream.work.cpu_ms / 1e3,
         Demand::Batch { cores, .. } => f64::from(*cores),
     }
-}
-
-/// Whether a spare stands by for a stream.
-pub(super) fn has_spare(stream: &Stream) -> bool {
-    need::needs_spare(&stream.objective)
 }

@@ -1,6 +1,8 @@
 //! Tables: the cheapest way to have so many units of capacity, in whole bundles.
 
-use crate::plan::{Kind, Question, Stream, offer};
+use crate::plan::need::{needs_spare, vcpus};
+use crate::plan::offer::{self, Slack};
+use crate::plan::{Demand, Kind, Question, Stream};
 use crate::price::{Instance, Key, MONTH_HOURS};
 
 /// Something to buy.
@@ -131,8 +133,20 @@ pub(super) fn ceil(value: f64) -> u32 {
     (value - 1e-9).ceil().max(0.0) as u32
 }
 
-/// What a stream may buy by the hour in a region, but for Lambda.
-pub(super) fn elastic(question: &Question, stream: &Stream, memory_gb_per_vcpu: f64, quantum: u32) -> Vec<Offer> {
+/// Processors of the largest machine that a stream may stand on. Where the loss of one must not matter, that is one of at
+/// most a quarter of what is needed: a spare is then a spare, and not another fleet.
+pub(super) fn largest_machine(question: &Question, stream: &Stream, slack: Slack) -> u32 {
+    let Demand::Requests(week) = &stream.demand else { return u32::MAX };
+    if !needs_spare(&stream.objective) {
+        return u32::MAX;
+    }
+    let fitting = || question.prices.instances.iter().filter(|it| it.memory_gb * 1024.0 >= stream.work.memory_mb).map(|it| it.vcpus);
+    let quarter = vcpus(week.peak(), &stream.work, slack) / 4;
+    fitting().filter(|size| *size <= quarter).max().or_else(|| fitting().min()).unwrap_or(1)
+}
+
+/// What a stream may buy by the hour in a region, but for Lambda, on machines of at most `machine` processors.
+pub(super) fn elastic(question: &Question, stream: &Stream, memory_gb_per_vcpu: f64, machine: u32, quantum: u32) -> Vec<Offer> {
     let mut offers = Vec::new();
     for kind in [Kind::OnDemand, Kind::Spot, Kind::Fargate, Kind::FargateSpot] {
         if !question.kinds.contains(&kind) || offer::judge(question, stream, kind).is_err() {
@@ -140,8 +154,8 @@ pub(super) fn elastic(question: &Question, stream: &Stream, memory_gb_per_vcpu: 
         }
         let price = |instance: &Instance| if kind == Kind::Spot { instance.spot.amount } else { instance.on_demand.amount };
         if matches!(kind, Kind::OnDemand | Kind::Spot) {
-            let fitting = question.prices.instances.iter().filter(|it| it.memory_gb * 1024.0 >= stream.work.memory_mb);
-            offers.extend(fitting.map(|it| machine(kind, it, price(it), memory_gb_per_vcpu, quantum)));
+            let fitting = question.prices.instances.iter().filter(|it| it.memory_gb * 1024.0 >= stream.work.memory_mb && it.vcpus <= machine);
+            offers.extend(fitting.map(|it| instance(kind, it, price(it), memory_gb_per_vcpu, quantum)));
         } else {
             offers.push(task(question, stream, kind, memory_gb_per_vcpu, quantum));
         }
@@ -149,19 +163,19 @@ pub(super) fn elastic(question: &Question, stream: &Stream, memory_gb_per_vcpu: 
     offers
 }
 
-/// What may be reserved, with its price for a month.
-pub(super) fn reserved(question: &Question, memory_gb_per_vcpu: f64, largest_gb: f64, quantum: u32) -> Vec<Offer> {
+/// What may be reserved, with its price for a month: machines with enough memory and not too many processors.
+pub(super) fn reserved(question: &Question, memory_gb_per_vcpu: f64, largest_gb: f64, machine: u32, quantum: u32) -> Vec<Offer> {
     let mut offers = Vec::new();
     for kind in [Kind::Reserved3y, Kind::Reserved1y].into_iter().filter(|kind| question.kinds.contains(kind)) {
-        for it in question.prices.instances.iter().filter(|it| it.memory_gb >= largest_gb) {
+        for it in question.prices.instances.iter().filter(|it| it.memory_gb >= largest_gb && it.vcpus <= machine) {
             let hour = if kind == Kind::Reserved3y { &it.reserved_3y } else { &it.reserved_1y };
-            offers.push(machine(kind, it, hour.amount * MONTH_HOURS, memory_gb_per_vcpu, quantum));
+            offers.push(instance(kind, it, hour.amount * MONTH_HOURS, memory_gb_per_vcpu, quantum));
         }
     }
     offers
 }
 
-fn machine(kind: Kind, it: &Instance, price: f64, memory_gb_per_vcpu: f64, quantum: u32) -> Offer {
+fn instance(kind: Kind, it: &Instance, price: f64, memory_gb_per_vcpu: f64, quantum: u32) -> Offer {
     let (bundle, units) = bundle(it.vcpus, it.memory_gb, memory_gb_per_vcpu, quantum);
     Offer { kind, name: it.name.clone(), bundle, units, price: price * f64::from(bundle) }
 }
