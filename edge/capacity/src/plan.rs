@@ -9,6 +9,7 @@
 //! a constraint, or without a part, and finds crossovers, sensitivities and plan B that way.
 
 mod explain;
+mod file;
 mod need;
 mod offer;
 mod report;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::load::Week;
 use crate::price::{Doubt, Money, PriceBook};
 
+pub use file::{FileError, objective};
 pub use offer::{Refusal, Why, km_in_ms};
 pub use report::html;
 pub use solve::{HourMix, Mix, Part};
@@ -260,6 +262,17 @@ pub enum PlanError {
         stream: String,
     },
 }
+
+/// What every plan takes for granted.
+pub const ASSUMPTIONS: &[&str] = &[
+    "The week repeats itself; a month has 730 hours.",
+    "Requests of a busy minute arrive at random (Poisson) and are served by one pool of processors for each kind of place.",
+    "Machines are used to at most 80 % at the busiest minute; a processor of any machine is worth one of any other.",
+    "What is hired by the hour is there when its hour begins: for what comes faster than machines start, see the simulator.",
+    "All regions have the prices of the book, and bytes from a region leave it without a CDN in front.",
+    "What sellers give free is taken off in comparisons with them, and not in the mix.",
+    "A spare machine counts as capacity where Lambda takes a share of an hour.",
+];
 
 /// An answer.
 #[derive(Clone, Debug, Serialize)]

@@ -9,6 +9,7 @@ pub(crate) mod functions;
 pub(crate) mod jwt;
 pub(crate) mod limits;
 pub(crate) mod origin;
+pub(crate) mod plan;
 pub(crate) mod pop;
 pub(crate) mod pops;
 pub(crate) mod protection;
@@ -42,6 +43,7 @@ enum Command {
     Functions(functions::Functions),
     Purge(purge::Purge),
     Pops(pops::Pops),
+    Plan(plan::Plan),
     Bench(bench::Bench),
     Jwt(jwt::Jwt),
     Limits(limits::Limits),
@@ -69,6 +71,7 @@ impl Cli {
             Command::Functions(functions) => functions.run(),
             Command::Purge(purge) => purge.run(),
             Command::Pops(pops) => pops.run(),
+            Command::Plan(plan) => plan.run(),
             Command::Bench(bench) => bench.run(),
             Command::Jwt(jwt) => jwt.run(),
             Command::Limits(limits) => limits.run(),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 mod known;
 
 /// A question with an edge near the clients and a region 900 km away.
-fn question(streams: Vec<Stream>) -> Question {
+pub(super) fn question(streams: Vec<Stream>) -> Question {
     let place = |name: &str, kind, distance_km, rtt_ms| Place {
         name: name.to_owned(),
         kind,
@@ -24,11 +24,11 @@ fn question(streams: Vec<Stream>) -> Question {
     }
 }
 
-fn work(cpu_ms: f64, wait_ms: f64, memory_mb: f64) -> Work {
+pub(super) fn work(cpu_ms: f64, wait_ms: f64, memory_mb: f64) -> Work {
     Work { cpu_ms, wait_ms, p99_ms: None, memory_mb, request_bytes: 0.0, response_bytes: 0.0 }
 }
 
-fn stream(week: Week, work: Work) -> Stream {
+pub(super) fn stream(week: Week, work: Work) -> Stream {
     Stream { name: "api".to_owned(), demand: Demand::Requests(week), work, objective: Objective::default(), interruptible: false }
 }
 

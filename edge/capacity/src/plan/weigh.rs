@@ -289,11 +289,3 @@ fn takes(model: Metered, stream: &Stream) -> Result<(), String> {
     }
     Ok(())
 }
-
-/// Plain processor work of a stream at its busiest minute, in processors: what it would need without any headroom.
-pub(super) fn plain_peak(stream: &Stream) -> f64 {
-    match &stream.demand {
-        Demand::Requests(week) => week.peak() * stream.work.cpu_ms / 1e3,
-        Demand::Batch { cores, .. } => f64::from(*cores),
-    }
-}

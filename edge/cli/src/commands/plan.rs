@@ -1,0 +1,129 @@
+//! `skerry plan`.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use capacity::plan::{self, Plan as Answer, Question};
+use capacity::price::{Date, PriceBook};
+use clap::Args;
+
+use crate::output::{self, Failure, Progress};
+use crate::table::{Align, Table};
+
+/// Largest file read, in bytes: a trace of ten million requests.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// Find the cheapest place for a load: own machines, reserved, on demand, spot, Fargate, Lambda
+///
+/// The load is a TOML file with one [[place]] for each place and one [[stream]] for each part of the load:
+///
+///   [[place]]
+///   name = "fra"
+///   kind = "edge"            # or "region"
+///   distance_km = 300        # of the farthest hundredth of the clients
+///   [[stream]]
+///   name = "api"
+///   work = { cpu_ms = 4, wait_ms = 10, memory_mb = 64 }
+///   load = { base = 50, weekend = 0.5, burst = 1.5 }
+///   # or: trace = "requests.txt" (a time a line, in ms since the Unix epoch)
+///   # or: batch = { cores = 64, minutes = 45, hour = 2 }
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Plan {
+    /// The load: a TOML file
+    #[arg(long, value_name = "FILE")]
+    load: PathBuf,
+    /// A price book in place of the one that comes with skerry
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
+    /// For streams without one of their own, as in p99=200ms,errors=0.1%,residency=EU
+    #[arg(long, value_name = "OBJECTIVE")]
+    objective: Option<String>,
+    /// Days after which a price is called stale
+    #[arg(long, value_name = "DAYS", default_value_t = 365)]
+    max_age: u32,
+    /// Explain the answer in plain sentences
+    #[arg(long, conflicts_with = "json")]
+    explain: bool,
+    /// Also write a page with plots to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Plan {
+    /// Prints the answer.
+    ///
+    /// # Errors
+    /// When a file cannot be read or makes no sense, or nothing can carry the load.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let prices = match &self.prices {
+            Some(path) => PriceBook::parse(&read(path)?)
+                .map_err(|errors| Failure::Failed(format!("the price book {} is wrong:\n{errors}", path.display())))?,
+            None => PriceBook::embedded(),
+        };
+        let objective = self.objective.as_deref().map(plan::objective).transpose();
+        let objective = objective.map_err(|error| Failure::Usage(format!("--objective: {error}")))?;
+        let folder = self.load.parent().unwrap_or_else(|| Path::new("")).to_owned();
+        let trace = |name: &str| read(&folder.join(name)).map_err(|failure| match failure {
+            Failure::Failed(text) | Failure::Usage(text) => text,
+            Failure::Closed => String::new(),
+        });
+        let question = Question::parse(&read(&self.load)?, objective.as_ref(), prices, &trace)
+            .map_err(|error| Failure::Failed(format!("the load {} is wrong:\n{error}", self.load.display())))?;
+        let progress = Progress::start("comparing mixes");
+        let mut answer = question.plan().map_err(|error| Failure::Failed(error.to_string()))?;
+        drop(progress);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        answer.doubts = question.prices.doubts(Date::from_unix_seconds(now), i64::from(self.max_age));
+        if let Some(path) = &self.html {
+            let title = format!("Plan for {}", self.load.display());
+            fs::write(path, plan::html(&answer, &title))
+                .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))?;
+            output::note(format_args!("wrote {}", path.display()));
+        }
+        if self.json {
+            return output::json(&answer);
+        }
+        if self.explain { output::print(answer.explain()) } else { output::print(summary(&answer)) }
+    }
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let said = |error: std::io::Error| Failure::Failed(format!("cannot read {}: {error}", path.display()));
+    let mut text = String::new();
+    fs::File::open(path).map_err(said)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(said)?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
+        return Err(Failure::Failed(format!("{} is larger than {MAX_FILE_BYTES} bytes", path.display())));
+    }
+    Ok(text)
+}
+
+fn summary(answer: &Answer) -> String {
+    let (left, right) = (Align::Left, Align::Right);
+    let mut table = Table::new(&[("HOW", left), ("WHAT", left), ("NUMBER", right), ("OF THE WORK", right), ("A MONTH", right)]);
+    for part in &answer.mix.parts {
+        let (count, share) = (format!("{:.2}", part.count), format!("{:.0} %", 100.0 * part.share));
+        table.row([part.kind.as_str().to_owned(), part.name.clone(), count, share, part.monthly.to_string()]);
+    }
+    for (money, from) in answer.mix.egress.iter().zip(["from own machines", "from a region"]) {
+        if money.micros() > 0 {
+            table.row(["bytes to clients", from, "", "", &money.to_string()]);
+        }
+    }
+    table.row(["total", &answer.currency, "", "", &answer.total().to_string()]);
+    let (stale, unverified) = (
+        answer.doubts.iter().filter(|doubt| doubt.stale_days.is_some()).count(),
+        answer.doubts.iter().filter(|doubt| doubt.unverified).count(),
+    );
+    let doubts = if answer.doubts.is_empty() {
+        String::new()
+    } else {
+        format!("Of the sources of these prices, {stale} are stale and {unverified} unverified; --explain names them.\n")
+    };
+    format!("{table}{doubts}Why, what would change it, and what happens when a part is lost: --explain, or --html FILE.\n")
+}
