@@ -27,7 +27,9 @@ pub enum LoadError {
     #[error("the trace is empty: at least one request is needed to know a load")]
     Empty,
     /// A time lies before the one in front of it.
-    #[error("the trace is not in order: request {index} (from 0) comes {by_ms} ms before the one in front of it; sort it by time")]
+    #[error(
+        "the trace is not in order: request {index} (from 0) comes {by_ms} ms before the one in front of it; sort it by time"
+    )]
     Unordered {
         /// Of the request that is too early.
         index: usize,
@@ -203,7 +205,11 @@ impl Described {
         };
         let rate = |value: f64| (0.0..=MAX_RATE).contains(&value);
         check("base", rate(self.base), "must be requests a second, from 0 to 1e9");
-        check("daily", matches!(self.daily.len(), 0 | 24), "must have 24 factors, one for each hour, midnight UTC first");
+        check(
+            "daily",
+            matches!(self.daily.len(), 0 | 24),
+            "must have 24 factors, one for each hour, midnight UTC first",
+        );
         check("daily", self.daily.iter().all(|factor| (0.0..=1e3).contains(factor)), "must be factors from 0 to 1000");
         check("weekend", (0.0..=1e3).contains(&self.weekend.unwrap_or(1.0)), "must be a factor from 0 to 1000");
         check("burst", (1.0..=1e3).contains(&self.burst.unwrap_or(1.0)), "must be a factor from 1 to 1000");
@@ -215,12 +221,19 @@ impl Described {
             check(&format!("peaks[{index}].requests"), rate(peak.requests), "must be requests a second, from 0 to 1e9");
         }
         if let Some(flash) = self.flash {
-            check("flash", flash.day < 7 && flash.hour < 24, "needs a day from 0 (Monday) to 6, and an hour from 0 to 23");
+            check(
+                "flash",
+                flash.day < 7 && flash.hour < 24,
+                "needs a day from 0 (Monday) to 6, and an hour from 0 to 23",
+            );
             check("flash.factor", (1.0..=1e4).contains(&flash.factor), "must be 1 to 10000");
             check("flash.minutes", flash.minutes > 0.0 && flash.minutes <= 60.0, "must be above 0 and at most 60");
         }
         if errors.is_empty() && self.base == 0.0 && self.peaks.iter().all(|peak| peak.requests == 0.0) {
-            errors.push(LoadError::Described { key: "base".to_owned(), problem: "and peaks are 0: there is no load".to_owned() });
+            errors.push(LoadError::Described {
+                key: "base".to_owned(),
+                problem: "and peaks are 0: there is no load".to_owned(),
+            });
         }
         errors
     }
@@ -260,7 +273,8 @@ mod tests {
 
     #[test]
     fn a_description_is_read_as_meant_and_all_its_errors_are_told() {
-        let mut described = Described { base: 10.0, weekend: Some(0.5), growth: 0.1, months_ahead: 2.0, ..Described::default() };
+        let mut described =
+            Described { base: 10.0, weekend: Some(0.5), growth: 0.1, months_ahead: 2.0, ..Described::default() };
         described.peaks.push(Peak { days: vec![0], from: 9, to: 10, requests: 90.0 });
         described.flash = Some(Flash { day: 1, hour: 12, factor: 10.0, minutes: 6.0 });
         let week = described.week().unwrap();

@@ -246,7 +246,9 @@ pub enum PlanError {
         refusals: Vec<Refusal>,
     },
     /// Only own machines may carry a stream, and there are too few.
-    #[error("\"{stream}\" can only be carried by own machines and needs {needed} of them at its peak; there are {available}")]
+    #[error(
+        "\"{stream}\" can only be carried by own machines and needs {needed} of them at its peak; there are {available}"
+    )]
     TooFewOwn {
         /// The stream's name.
         stream: String,

@@ -42,7 +42,8 @@ pub(super) fn explain(plan: &Plan) -> String {
     for it in &plan.crossovers {
         say(crossover(it, currency));
     }
-    if let Some(it) = plan.crossovers.iter().find(|it| it.below == Kind::OnDemand.as_str() && it.above == Kind::Reserved1y.as_str())
+    if let Some(it) =
+        plan.crossovers.iter().find(|it| it.below == Kind::OnDemand.as_str() && it.above == Kind::Reserved1y.as_str())
         && let Some(used) = it.utilisation
     {
         say(format!(
@@ -55,10 +56,18 @@ pub(super) fn explain(plan: &Plan) -> String {
     for it in &plan.sensitivity {
         let changes: Vec<_> = [&it.down, &it.up].into_iter().flatten().collect();
         for (factor, then) in &changes {
-            say(format!("If the price of {} were {:+.0} %, the mix would be: {}.", it.price, 100.0 * (factor - 1.0), kinds(then)));
+            say(format!(
+                "If the price of {} were {:+.0} %, the mix would be: {}.",
+                it.price,
+                100.0 * (factor - 1.0),
+                kinds(then)
+            ));
         }
         if changes.is_empty() && it.tenth.micros() > 0 {
-            say(format!("From a quarter to four times the price of {}, the mix stays; 10 % more add {} {currency}.", it.price, it.tenth));
+            say(format!(
+                "From a quarter to four times the price of {}, the mix stays; 10 % more add {} {currency}.",
+                it.price, it.tenth
+            ));
         }
     }
     for it in &plan.fallbacks {
@@ -66,18 +75,29 @@ pub(super) fn explain(plan: &Plan) -> String {
             Ok((then, monthly)) => format!("plan B is {} for {monthly} {currency} a month", kinds(then)),
             Err(error) => format!("there is no plan B: {error}"),
         };
-        say(format!("If {} is lost, up to {:.0} % of an hour's capacity goes at once; {then}.", it.lost, 100.0 * it.at_once));
+        say(format!(
+            "If {} is lost, up to {:.0} % of an hour's capacity goes at once; {then}.",
+            it.lost,
+            100.0 * it.at_once
+        ));
     }
     for it in &plan.comparisons {
         match &it.monthly {
             Ok(monthly) => say(format!("{}: {monthly} {currency} a month.", it.with)),
-            Err(error) => say(format!("{}: not possible: {}.", it.with, error.lines().map(str::trim).collect::<Vec<_>>().join(" "))),
+            Err(error) => say(format!(
+                "{}: not possible: {}.",
+                it.with,
+                error.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+            )),
         }
     }
     for it in &plan.doubts {
         let age = it.stale_days.map_or_else(String::new, |days| format!(" It is {days} days old."));
         let unverified = if it.unverified { " Nobody has verified it." } else { "" };
-        say(format!("Look at the prices of source {} before you rely on them ({}).{age}{unverified}", it.source, it.text));
+        say(format!(
+            "Look at the prices of source {} before you rely on them ({}).{age}{unverified}",
+            it.source, it.text
+        ));
     }
     for it in ASSUMPTIONS {
         say(format!("Assumed: {it}"));

@@ -77,7 +77,9 @@ impl Question {
                     objective: stream.objective.or_else(|| objective.cloned()).unwrap_or_default(),
                     interruptible: stream.interruptible,
                 }),
-                Err(problems) => wrong.extend(problems.into_iter().map(|it| format!("stream \"{}\": {it}", stream.name))),
+                Err(problems) => {
+                    wrong.extend(problems.into_iter().map(|it| format!("stream \"{}\": {it}", stream.name)))
+                }
             }
         }
         if !wrong.is_empty() {
@@ -102,9 +104,13 @@ impl StreamFile {
             (None, Some(name), None) => {
                 let text = read(name).map_err(|error| vec![error])?;
                 let times = times(&text).map_err(|error| vec![format!("trace {name}: {error}")])?;
-                Ok(Demand::Requests(Week::from_arrivals(&times).map_err(|error| vec![format!("trace {name}: {error}")])?))
+                Ok(Demand::Requests(
+                    Week::from_arrivals(&times).map_err(|error| vec![format!("trace {name}: {error}")])?,
+                ))
             }
-            (None, None, Some(batch)) => Ok(Demand::Batch { cores: batch.cores, minutes: batch.minutes, hour: batch.hour }),
+            (None, None, Some(batch)) => {
+                Ok(Demand::Batch { cores: batch.cores, minutes: batch.minutes, hour: batch.hour })
+            }
             _ => Err(vec!["needs exactly one of load, trace and batch".to_owned()]),
         }
     }
@@ -125,7 +131,9 @@ fn times(text: &str) -> Result<Vec<u64>, String> {
 /// Which part makes no sense.
 pub fn objective(text: &str) -> Result<Objective, FileError> {
     let mut objective = Objective::default();
-    let wrong = |part: &str| FileError(format!("\"{part}\" is no part of an objective: as in p99=200ms,errors=0.1%,residency=EU+CH"));
+    let wrong = |part: &str| {
+        FileError(format!("\"{part}\" is no part of an objective: as in p99=200ms,errors=0.1%,residency=EU+CH"))
+    };
     for part in text.split(',').map(str::trim) {
         let (key, value) = part.split_once('=').ok_or_else(|| wrong(part))?;
         match key.trim() {

@@ -40,10 +40,12 @@ pub(super) fn week(stream: &Stream, slack_ms: Option<f64>, machine: u32) -> Vec<
                 .collect()
         }
         Demand::Batch { cores, minutes, hour } => (0..WEEK_HOURS)
-            .map(|index| if index % 24 == usize::from(*hour) {
-                HourNeed { vcpus: *cores, active: minutes / 60.0, requests: f64::from(*cores) }
-            } else {
-                HourNeed::default()
+            .map(|index| {
+                if index % 24 == usize::from(*hour) {
+                    HourNeed { vcpus: *cores, active: minutes / 60.0, requests: f64::from(*cores) }
+                } else {
+                    HourNeed::default()
+                }
             })
             .collect(),
     }
@@ -82,14 +84,14 @@ pub(super) fn vcpus(rate: f64, work: &Work, slack_ms: Option<f64>) -> u32 {
     }
 }
 
-/// Memory for each processor of a stream, in GB, at its peak: what its requests hold while they compute and wait.
-pub(super) fn memory_gb_per_vcpu(stream: &Stream, needs: &[HourNeed]) -> f64 {
-    let peak = needs.iter().map(|need| need.vcpus).max().unwrap_or(0);
+/// Memory for each processor of a stream, in GB: what the requests hold that it computes or that wait, when it is used as
+/// much as it may be. It does not depend on the load.
+pub(super) fn memory_gb_per_vcpu(stream: &Stream) -> f64 {
     let held = match &stream.demand {
-        Demand::Requests(week) => (week.peak() * stream.work.wall_seconds()).max(1.0),
-        Demand::Batch { cores, .. } => f64::from(*cores),
+        Demand::Requests(_) => MAX_UTILISATION * stream.work.wall_seconds() / (stream.work.cpu_ms / 1e3),
+        Demand::Batch { .. } => 1.0,
     };
-    held * stream.work.memory_mb / 1024.0 / f64::from(peak.max(1))
+    held * stream.work.memory_mb / 1024.0
 }
 
 #[cfg(test)]
@@ -97,7 +99,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const WORK: Work = Work { cpu_ms: 10.0, wait_ms: 0.0, p99_ms: None, memory_mb: 32.0, request_bytes: 0.0, response_bytes: 0.0 };
+    const WORK: Work =
+        Work { cpu_ms: 10.0, wait_ms: 0.0, p99_ms: None, memory_mb: 32.0, request_bytes: 0.0, response_bytes: 0.0 };
 
     #[test]
     fn processors_follow_erlangs_formula() {

@@ -108,8 +108,12 @@ impl fmt::Display for Refusal {
                 "at {place} the round trip takes {rtt:.1} ms and the work {service:.1} ms, together {:.1} ms more than the p99 of {bound:.1} ms",
                 rtt + service - bound
             ),
-            Why::Limit { what, needs, limit, unit } => write!(f, "{what}: needs {needs:.0} {unit}, gets at most {limit:.0} {unit}"),
-            Why::Interrupted => f.write_str("can be taken away with two minutes of notice, and the work may not be broken off"),
+            Why::Limit { what, needs, limit, unit } => {
+                write!(f, "{what}: needs {needs:.0} {unit}, gets at most {limit:.0} {unit}")
+            }
+            Why::Interrupted => {
+                f.write_str("can be taken away with two minutes of notice, and the work may not be broken off")
+            }
         }
     }
 }
@@ -128,7 +132,9 @@ pub(super) fn judge(question: &Question, stream: &Stream, kind: Kind) -> Result<
     let mut best: Option<Slack> = None;
     for place in question.places.iter().filter(|place| place.kind == wanted) {
         match at(place, stream, kind) {
-            Ok(slack) if best.is_none_or(|best| slack.unwrap_or(f64::MAX) > best.unwrap_or(f64::MAX)) => best = Some(slack),
+            Ok(slack) if best.is_none_or(|best| slack.unwrap_or(f64::MAX) > best.unwrap_or(f64::MAX)) => {
+                best = Some(slack)
+            }
             Ok(_) => {}
             Err(why) => refused = why,
         }
@@ -161,7 +167,8 @@ fn at(place: &Place, stream: &Stream, kind: Kind) -> Result<Slack, Why> {
 fn limits(question: &Question, stream: &Stream, kind: Kind) -> Result<(), Why> {
     let work = &stream.work;
     let wall = work.service_p99_ms();
-    let check = |what, needs, limit, unit| if needs > limit { Err(Why::Limit { what, needs, limit, unit }) } else { Ok(()) };
+    let check =
+        |what, needs, limit, unit| if needs > limit { Err(Why::Limit { what, needs, limit, unit }) } else { Ok(()) };
     match kind {
         Kind::Own => {
             let edge = &question.edge_limits;
@@ -205,7 +212,12 @@ pub(super) fn lambda_cold_share(stream: &Stream) -> f64 {
 
 /// What a thousand requests use.
 pub(super) fn usage_of(stream: &Stream, requests: u64) -> Usage {
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "saturates"
+    )]
     let times = |each: f64| (each * requests as f64).round() as u64;
     let work = &stream.work;
     Usage {

@@ -48,7 +48,9 @@ pub fn html(plan: &Plan, title: &str) -> String {
     let binding = plan.binding.iter().map(|it| format!("{}: {} {} a month", it.constraint, it.costs, plan.currency));
     list(&mut page, "Constraints that cost something", binding);
     let changes = plan.sensitivity.iter().flat_map(|it| {
-        let told = |(factor, then): &(f64, Vec<Kind>)| format!("{} {:+.0} %: {}", it.price, 100.0 * (factor - 1.0), kinds(then));
+        let told = |(factor, then): &(f64, Vec<Kind>)| {
+            format!("{} {:+.0} %: {}", it.price, 100.0 * (factor - 1.0), kinds(then))
+        };
         it.down.iter().chain(&it.up).map(told).collect::<Vec<_>>()
     });
     list(&mut page, "Prices that would change the mix", changes);
@@ -101,7 +103,10 @@ fn mix(page: &mut String, plan: &Plan) {
     }
     for (money, from) in plan.mix.egress.iter().zip(["own machines", "a region"]) {
         if money.micros() > 0 {
-            let _ = writeln!(rows, "<tr><td colspan=\"4\">Bytes to clients from {from}</td><td class=\"n\">{money}</td></tr>");
+            let _ = writeln!(
+                rows,
+                "<tr><td colspan=\"4\">Bytes to clients from {from}</td><td class=\"n\">{money}</td></tr>"
+            );
         }
     }
     let head = "<tr><th>How</th><th>What</th><th class=\"n\">Number, on average</th><th class=\"n\">Of the work</th><th class=\"n\">";
@@ -120,7 +125,11 @@ fn week(plan: &Plan) -> String {
     let top = nice(hours.iter().map(|hour| hour.needed).fold(0.0, f64::max));
     let (width, height) = (840.0, 220.0);
     let step = 5.0;
-    let mut svg = format!("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"Processors needed in each hour of a week\">", width + 50.0, height + 30.0);
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"Processors needed in each hour of a week\">",
+        width + 50.0,
+        height + 30.0
+    );
     for line in 0..=4 {
         let y = 10.0 + height * (1.0 - f64::from(line) / 4.0);
         let _ = write!(
@@ -131,7 +140,8 @@ fn week(plan: &Plan) -> String {
             top * f64::from(line) / 4.0
         );
     }
-    for (kind, _) in Kind::ALL.iter().enumerate().filter(|(kind, _)| hours.iter().any(|hour| hour.carried[*kind] > 0.0)) {
+    for (kind, _) in Kind::ALL.iter().enumerate().filter(|(kind, _)| hours.iter().any(|hour| hour.carried[*kind] > 0.0))
+    {
         let mut path = String::new();
         for (index, hour) in (0_u16..).zip(hours) {
             let below: f64 = hour.carried[..kind].iter().sum();
@@ -143,13 +153,26 @@ fn week(plan: &Plan) -> String {
         let _ = write!(svg, "<path d=\"{path}\" style=\"fill:var(--k{kind})\"/>");
     }
     for (index, day) in (0_u8..).zip(["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]) {
-        let _ = write!(svg, "<text x=\"{:.0}\" y=\"{}\" text-anchor=\"middle\">{day}</text>", 105.0 + 120.0 * f64::from(index), height + 26.0);
+        let _ = write!(
+            svg,
+            "<text x=\"{:.0}\" y=\"{}\" text-anchor=\"middle\">{day}</text>",
+            105.0 + 120.0 * f64::from(index),
+            height + 26.0
+        );
     }
     let shown = Kind::ALL.iter().filter(|kind| hours.iter().any(|hour| hour.carried[**kind as usize] > 0.0));
     let legend: String = shown
-        .map(|kind| format!("<span class=\"key\" style=\"background:var(--k{})\"></span>{}", *kind as usize, escape(kind.as_str())))
+        .map(|kind| {
+            format!(
+                "<span class=\"key\" style=\"background:var(--k{})\"></span>{}",
+                *kind as usize,
+                escape(kind.as_str())
+            )
+        })
         .collect();
-    format!("{svg}</svg><p>{legend}</p><p><small>Processors needed in each hour (UTC), by who carries them.</small></p>")
+    format!(
+        "{svg}</svg><p>{legend}</p><p><small>Processors needed in each hour (UTC), by who carries them.</small></p>"
+    )
 }
 
 /// What a processor costs a month, by how much it is used: Lambda against machines, for the first stream that has them.
@@ -157,11 +180,16 @@ fn crossovers(plan: &Plan) -> String {
     let Some(first) = plan.crossovers.iter().find(|it| it.below == Kind::Lambda.as_str()) else {
         return sentences(plan);
     };
-    let shown: Vec<&Crossover> = plan.crossovers.iter().filter(|it| it.below == first.below && it.stream == first.stream).collect();
+    let shown: Vec<&Crossover> =
+        plan.crossovers.iter().filter(|it| it.below == first.below && it.stream == first.stream).collect();
     let highest = shown.iter().map(|it| it.monthly[1]).fold(0.0, f64::max) * 1.6;
     let top = nice(highest.min(first.monthly[0]).max(1.0));
     let (width, height) = (780.0, 220.0);
-    let mut svg = format!("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"Cost of a processor by its use\">", width + 110.0, height + 40.0);
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"Cost of a processor by its use\">",
+        width + 110.0,
+        height + 40.0
+    );
     for line in 0..=4 {
         let part = f64::from(line) / 4.0;
         let (x, y) = (45.0 + width * part, 10.0 + height * (1.0 - part));
@@ -187,9 +215,17 @@ fn crossovers(plan: &Plan) -> String {
     for it in &shown {
         let kind = Kind::ALL.iter().position(|kind| kind.as_str() == it.above).unwrap_or(0);
         let y = 10.0 + height * (1.0 - it.monthly[1] / top);
-        let _ = write!(svg, "<line x1=\"45\" x2=\"{}\" y1=\"{y:.1}\" y2=\"{y:.1}\" style=\"stroke:var(--k{kind});stroke-width:2\"/>", width + 45.0);
+        let _ = write!(
+            svg,
+            "<line x1=\"45\" x2=\"{}\" y1=\"{y:.1}\" y2=\"{y:.1}\" style=\"stroke:var(--k{kind});stroke-width:2\"/>",
+            width + 45.0
+        );
         if let Some(used) = it.utilisation {
-            let _ = write!(svg, "<circle cx=\"{:.1}\" cy=\"{y:.1}\" r=\"4\" style=\"fill:var(--k{kind})\"/>", 45.0 + width * used);
+            let _ = write!(
+                svg,
+                "<circle cx=\"{:.1}\" cy=\"{y:.1}\" r=\"4\" style=\"fill:var(--k{kind})\"/>",
+                45.0 + width * used
+            );
         }
     }
     let mut legend = "<span class=\"key\" style=\"background:var(--k7)\"></span>Lambda".to_owned();
@@ -206,12 +242,14 @@ fn crossovers(plan: &Plan) -> String {
 }
 
 fn sentences(plan: &Plan) -> String {
-    let items: String = plan.crossovers.iter().map(|it| format!("<li>{}</li>\n", escape(&crossover(it, &plan.currency)))).collect();
+    let items: String =
+        plan.crossovers.iter().map(|it| format!("<li>{}</li>\n", escape(&crossover(it, &plan.currency)))).collect();
     format!("<ul>\n{items}</ul>")
 }
 
 fn comparisons(page: &mut String, plan: &Plan) {
-    let most = plan.comparisons.iter().filter_map(|it| it.monthly.as_ref().ok()).map(|it| it.as_f64()).fold(1e-9, f64::max);
+    let most =
+        plan.comparisons.iter().filter_map(|it| it.monthly.as_ref().ok()).map(|it| it.as_f64()).fold(1e-9, f64::max);
     let mut rows = String::new();
     for it in &plan.comparisons {
         let (bar, cost) = match &it.monthly {
@@ -224,15 +262,19 @@ fn comparisons(page: &mut String, plan: &Plan) {
             ),
             Err(error) => (format!("<small>{}</small>", escape(error)), "–".to_owned()),
         };
-        let _ = writeln!(rows, "<tr><td>{}</td><td style=\"width:50%\">{bar}</td><td class=\"n\">{cost}</td></tr>", escape(&it.with));
+        let _ = writeln!(
+            rows,
+            "<tr><td>{}</td><td style=\"width:50%\">{bar}</td><td class=\"n\">{cost}</td></tr>",
+            escape(&it.with)
+        );
     }
     section(page, "What it would cost otherwise", &format!("<table>\n{rows}</table>"));
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::tests::{question, stream, work};
     use crate::load::Week;
+    use crate::plan::tests::{question, stream, work};
 
     #[test]
     fn a_page_stands_alone_and_hostile_names_are_text() {

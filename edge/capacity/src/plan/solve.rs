@@ -160,11 +160,13 @@ impl<'a> Model<'a> {
         let mut memory = 0.0_f64;
         let (mut largest, mut limit) = (0.0_f64, u32::MAX);
         for it in &mut carried {
-            let Some(region) = &it.region else { continue };
+            if it.region.is_none() {
+                continue;
+            }
             if need::needs_spare(&it.stream.objective) {
                 limit = limit.min(it.machine);
             }
-            let each = need::memory_gb_per_vcpu(it.stream, region);
+            let each = need::memory_gb_per_vcpu(it.stream);
             (memory, largest) = (memory.max(each), largest.max(it.stream.work.memory_mb / 1024.0));
             it.offers = cover::elastic(question, it.stream, each, it.machine, quantum);
         }
@@ -219,8 +221,8 @@ impl<'a> Model<'a> {
     /// Machines of a bundle of own machines, units that it gives, and what it costs a month.
     fn own_bundle(&self, which: usize) -> (u32, u32, f64) {
         let (prices, node) = (&self.question.prices, &self.question.prices.own[which]);
-        let edge = self.carried.iter().filter_map(|it| Some((it.stream, it.edge.as_ref()?)));
-        let memory = edge.map(|(stream, needs)| need::memory_gb_per_vcpu(stream, needs)).fold(0.0, f64::max) / f64::from(self.quantum);
+        let edge = self.carried.iter().filter(|it| it.edge.is_some());
+        let memory = edge.map(|it| need::memory_gb_per_vcpu(it.stream)).fold(0.0, f64::max);
         let (bundle, units) = cover::bundle(node.vcpus, node.memory_gb, memory, self.quantum);
         let monthly = node.purchase.amount / f64::from(node.life_months)
             + node.watts / 1e3 * MONTH_HOURS * prices.of(Key::OwnPower)
@@ -329,16 +331,21 @@ impl<'a> Model<'a> {
     fn buy(&self, sums: &mut Sums, hour: &mut HourMix, slot: &Slot, index: usize, units: usize) {
         let it = &self.carried[index];
         let Some(need) = it.region.as_ref().map(|needs| needs[slot.hour]) else { return };
-        let Some(table) = self.slots.iter().position(|other| other.hour == slot.hour).and_then(|at| self.elastic[at][index].as_ref())
+        let Some(table) =
+            self.slots.iter().position(|other| other.hour == slot.hour).and_then(|at| self.elastic[at][index].as_ref())
         else {
             return;
         };
         let mut open = units;
         for pick in table.picks(units) {
             let (name, kind, bundle, gives, price) = match it.offers.get(pick) {
-                Some(offer) => {
-                    (offer.name.as_str(), offer.kind, f64::from(offer.bundle) * need.active, offer.units, offer.price * need.active)
-                }
+                Some(offer) => (
+                    offer.name.as_str(),
+                    offer.kind,
+                    f64::from(offer.bundle) * need.active,
+                    offer.units,
+                    offer.price * need.active,
+                ),
                 None => ("functions", Kind::Lambda, 0.0, 1, it.lambda_unit(&need)),
             };
             let used = open.min(gives as usize);
@@ -352,7 +359,11 @@ impl<'a> Model<'a> {
     /// No mix carries it all: whoever may carry a stream cannot be bought for it.
     fn nobody(&self) -> PlanError {
         let stuck = self.carried.iter().enumerate().find(|(index, it)| {
-            it.region.is_some() && self.elastic.iter().any(|tables| tables[*index].as_ref().is_none_or(|table| !table.full().is_finite()))
+            it.region.is_some()
+                && self
+                    .elastic
+                    .iter()
+                    .any(|tables| tables[*index].as_ref().is_none_or(|table| !table.full().is_finite()))
         });
         let stream = stuck.map_or_else(String::new, |(_, it)| it.stream.name.clone());
         let refusals = offer::refusals(self.question).into_iter().filter(|refusal| refusal.stream == stream).collect();
@@ -371,7 +382,13 @@ impl Carried<'_> {
         let mut offers: Vec<Offer> = self.offers.clone();
         offers.iter_mut().for_each(|offer| offer.price *= need.active);
         if self.lambda.is_some() {
-            offers.push(Offer { kind: Kind::Lambda, name: String::new(), bundle: 0, units: 1, price: self.lambda_unit(&need) });
+            offers.push(Offer {
+                kind: Kind::Lambda,
+                name: String::new(),
+                bundle: 0,
+                units: 1,
+                price: self.lambda_unit(&need),
+            });
         }
         Some(Table::new(&offers, need.vcpus as usize))
     }
@@ -413,7 +430,8 @@ fn slots(carried: &[Carried<'_>]) -> Vec<Slot> {
     let mut found: BTreeMap<Vec<[u64; 3]>, Vec<usize>> = BTreeMap::new();
     for hour in 0..WEEK_HOURS {
         let needs = carried.iter().flat_map(|it| [&it.edge, &it.region]).flatten();
-        let alike = needs.map(|needs| needs[hour]).map(|it| [u64::from(it.vcpus), it.active.to_bits(), it.requests.to_bits()]);
+        let alike =
+            needs.map(|needs| needs[hour]).map(|it| [u64::from(it.vcpus), it.active.to_bits(), it.requests.to_bits()]);
         found.entry(alike.collect()).or_default().push(hour);
     }
     let slot = |members: Vec<usize>| {

@@ -16,9 +16,12 @@ pub struct Binding {
     pub costs: Money,
 }
 
+/// Takes a constraint away.
+type Change<'a> = &'a dyn Fn(&mut Question);
+
 /// Which constraints bind: those without which it would be cheaper.
 pub(super) fn binding(question: &Question, mix: &Mix) -> Vec<Binding> {
-    let without = |constraint, change: &dyn Fn(&mut Question)| {
+    let without = |constraint, change: Change<'_>| {
         let mut relaxed = question.clone();
         change(&mut relaxed);
         let cheaper = relaxed.solve().ok()?.total();
@@ -26,7 +29,7 @@ pub(super) fn binding(question: &Question, mix: &Mix) -> Vec<Binding> {
         (costs.micros() >= 10_000).then_some(Binding { constraint, costs })
     };
     let each = |change: fn(&mut Stream)| move |it: &mut Question| it.streams.iter_mut().for_each(change);
-    let changes: [(_, &dyn Fn(&mut Question)); 5] = [
+    let changes: [(&'static str, Change<'_>); 5] = [
         ("p99", &each(|it| it.objective.p99_ms = None)),
         ("error budget (a spare machine)", &each(|it| it.objective.error_budget = None)),
         ("residency", &each(|it| it.objective.residency.clear())),
@@ -68,10 +71,12 @@ pub(super) fn processor_month(question: &Question, stream: &Stream, kind: Kind, 
         Kind::Spot => cheapest(&|it| it.spot.amount),
         Kind::Reserved1y => cheapest(&|it| it.reserved_1y.amount),
         Kind::Reserved3y => cheapest(&|it| it.reserved_3y.amount),
-        Kind::Fargate => Some((question.prices.of(Key::FargateCpu) + 2.0 * question.prices.of(Key::FargateMemory)) * MONTH_HOURS),
-        Kind::FargateSpot => {
-            Some((question.prices.of(Key::FargateSpotCpu) + 2.0 * question.prices.of(Key::FargateSpotMemory)) * MONTH_HOURS)
+        Kind::Fargate => {
+            Some((question.prices.of(Key::FargateCpu) + 2.0 * question.prices.of(Key::FargateMemory)) * MONTH_HOURS)
         }
+        Kind::FargateSpot => Some(
+            (question.prices.of(Key::FargateSpotCpu) + 2.0 * question.prices.of(Key::FargateSpotMemory)) * MONTH_HOURS,
+        ),
         Kind::Own => {
             let power = question.prices.of(Key::OwnPower);
             let each = question.prices.own.iter().map(|it| {
@@ -155,7 +160,9 @@ pub(super) fn sensitivity(question: &Question, mix: &Mix) -> Vec<Sensitivity> {
     let kinds = mix.kinds();
     targets
         .map(|target| {
-            let at = |factor: f64| Question { prices: question.prices.scaled(&target, factor), ..question.clone() }.solve().ok();
+            let at = |factor: f64| {
+                Question { prices: question.prices.scaled(&target, factor), ..question.clone() }.solve().ok()
+            };
             let dearer = at(1.1).map_or(Money::ZERO, |dearer| dearer.total());
             Sensitivity {
                 price: target.as_str(),
@@ -202,7 +209,8 @@ pub(super) fn fallbacks(question: &Question, mix: &Mix) -> Vec<Fallback> {
         };
         mix.hours.iter().map(share).fold(0.0, f64::max)
     };
-    let solve = |changed: Question| changed.solve().map(|mix| (mix.kinds(), mix.total())).map_err(|error| error.to_string());
+    let solve =
+        |changed: Question| changed.solve().map(|mix| (mix.kinds(), mix.total())).map_err(|error| error.to_string());
     let mut found = Vec::new();
     if kinds.iter().any(|kind| kind.interrupted()) {
         let left = question.kinds.iter().copied().filter(|kind| !kind.interrupted()).collect();
@@ -258,7 +266,11 @@ pub(super) fn comparisons(question: &Question) -> Vec<Comparison> {
                 total = Err(why);
                 break;
             }
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from f64 saturates: that is meant")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a cast from f64 saturates: that is meant"
+            )]
             let usage = usage_of(stream, (week.requests() * weeks).round() as u64);
             let terms = Terms { memory_mb: lambda_memory_mb(stream), ..Terms::default() };
             let bill = metered(model, &usage, &question.prices, &terms);
@@ -281,7 +293,10 @@ fn takes(model: Metered, stream: &Stream) -> Result<(), String> {
     };
     let takes = if of_cpu { stream.work.cpu_ms } else { stream.work.service_p99_ms() };
     if stream.work.memory_mb > memory {
-        return Err(format!("\"{}\" needs {:.0} MB; {memory:.0} MB is the most there", stream.name, stream.work.memory_mb));
+        return Err(format!(
+            "\"{}\" needs {:.0} MB; {memory:.0} MB is the most there",
+            stream.name, stream.work.memory_mb
+        ));
     }
     if takes > time {
         let what = if of_cpu { "of processor time" } else { "from start to end" };

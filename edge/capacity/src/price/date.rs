@@ -35,7 +35,11 @@ impl Date {
         let day = of_year - (153 * month + 2) / 5 + 1;
         let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
         let small = |value: i64| u8::try_from(value).unwrap_or(1);
-        Self { year: u16::try_from(year_of_era + era * 400 + carry).unwrap_or(u16::MAX), month: small(month), day: small(day) }
+        Self {
+            year: u16::try_from(year_of_era + era * 400 + carry).unwrap_or(u16::MAX),
+            month: small(month),
+            day: small(day),
+        }
     }
 
     /// Days from `earlier` to this day; negative when `earlier` is later.

@@ -14,7 +14,11 @@ impl Money {
 
     /// Rounded to the nearest millionth. What is negative or no number is nothing, what is too much is the most.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from f64 saturates: that is meant")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a cast from f64 saturates: that is meant"
+    )]
     pub fn from_f64(amount: f64) -> Self {
         Self((amount * 1e6).round() as u64)
     }

@@ -69,20 +69,32 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn wrong(&mut self, at: &Range<usize>, key: &str, problem: impl Into<String>) {
-        self.errors.push(PriceError { line: line_of(self.text, at.start), key: key.to_owned(), problem: problem.into() });
+        self.errors.push(PriceError {
+            line: line_of(self.text, at.start),
+            key: key.to_owned(),
+            problem: problem.into(),
+        });
     }
 
     fn book(&mut self, root: &DeTable<'_>, span: Range<usize>) -> Option<PriceBook> {
         for (key, _) in root {
             if !["currency", "sources", "price", "instance", "own"].contains(&key.get_ref().as_ref()) {
-                self.wrong(&key.span(), key.get_ref(), "is not a part of a price book: currency, sources, price, instance, own");
+                self.wrong(
+                    &key.span(),
+                    key.get_ref(),
+                    "is not a part of a price book: currency, sources, price, instance, own",
+                );
             }
         }
         let currency = self.string(root, &span, "", "currency");
         if let Some(currency) = &currency
             && !(currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase()))
         {
-            self.wrong(&span, "currency", format!("\"{currency}\" is no currency: three capital letters, as in \"USD\""));
+            self.wrong(
+                &span,
+                "currency",
+                format!("\"{currency}\" is no currency: three capital letters, as in \"USD\""),
+            );
         }
         for (name, node) in self.tables(root, &span, "sources", true) {
             if let Some(source) = self.source(&name, node) {
@@ -90,16 +102,28 @@ impl Reader<'_> {
             }
         }
         let prices = self.prices(root, &span);
-        let instances: Vec<_> =
-            self.tables(root, &span, "instance", true).into_iter().filter_map(|(name, node)| self.instance(&name, node)).collect();
-        let own: Vec<_> =
-            self.tables(root, &span, "own", false).into_iter().filter_map(|(name, node)| self.own_node(&name, node)).collect();
+        let instances: Vec<_> = self
+            .tables(root, &span, "instance", true)
+            .into_iter()
+            .filter_map(|(name, node)| self.instance(&name, node))
+            .collect();
+        let own: Vec<_> = self
+            .tables(root, &span, "own", false)
+            .into_iter()
+            .filter_map(|(name, node)| self.own_node(&name, node))
+            .collect();
         let sources = std::mem::take(&mut self.sources);
         Some(PriceBook { currency: currency?, sources, prices: prices?, instances, own })
     }
 
     /// The named tables below a key of the root.
-    fn tables<'t>(&mut self, root: &'t DeTable<'_>, span: &Range<usize>, key: &str, needed: bool) -> Vec<(String, &'t Node<'t>)> {
+    fn tables<'t>(
+        &mut self,
+        root: &'t DeTable<'_>,
+        span: &Range<usize>,
+        key: &str,
+        needed: bool,
+    ) -> Vec<(String, &'t Node<'t>)> {
         match root.get(key).map(|node| (node, node.get_ref())) {
             Some((_, DeValue::Table(table))) if !table.is_empty() => {
                 table.iter().map(|(name, node)| (name.get_ref().to_string(), node)).collect()
@@ -124,7 +148,11 @@ impl Reader<'_> {
     fn known(&mut self, table: &DeTable<'_>, path: &str, keys: &[&str]) {
         for (key, _) in table {
             if !keys.contains(&key.get_ref().as_ref()) {
-                self.wrong(&key.span(), &join(path, key.get_ref()), format!("is unknown here; known are {}", keys.join(", ")));
+                self.wrong(
+                    &key.span(),
+                    &join(path, key.get_ref()),
+                    format!("is unknown here; known are {}", keys.join(", ")),
+                );
             }
         }
     }
@@ -160,7 +188,8 @@ impl Reader<'_> {
         match table.get(key).map(|value| (value.span(), value.get_ref())) {
             Some((_, DeValue::String(value))) if !value.trim().is_empty() => Some(value.to_string()),
             found => {
-                let (at, problem) = found.map_or((span.clone(), "is missing"), |(at, _)| (at, "must be a text that is not empty"));
+                let (at, problem) =
+                    found.map_or((span.clone(), "is missing"), |(at, _)| (at, "must be a text that is not empty"));
                 self.wrong(&at, &join(path, key), problem);
                 None
             }
@@ -178,9 +207,14 @@ impl Reader<'_> {
         self.walk(node, "", &mut found);
         let complete = found.iter().all(Option::is_some);
         for (key, price) in Key::ALL.iter().zip(&found) {
-            let said = self.errors[errors..].iter().any(|error| error.key.starts_with(&format!("price.{}", key.as_str())));
+            let said =
+                self.errors[errors..].iter().any(|error| error.key.starts_with(&format!("price.{}", key.as_str())));
             if price.is_none() && !said {
-                self.wrong(&node.span(), &join("price", key.as_str()), format!("is missing: the price of one {}", key.unit().as_str()));
+                self.wrong(
+                    &node.span(),
+                    &join("price", key.as_str()),
+                    format!("is missing: the price of one {}", key.unit().as_str()),
+                );
             }
         }
         complete.then(|| found.into_iter().flatten().collect())
@@ -209,7 +243,11 @@ impl Reader<'_> {
             match (unit, expected) {
                 (None, _) => {
                     let known = Unit::ALL.map(Unit::as_str).join(", ");
-                    self.wrong(&node.span(), &join(path, "unit"), format!("\"{name}\" is an unknown unit; known are {known}"));
+                    self.wrong(
+                        &node.span(),
+                        &join(path, "unit"),
+                        format!("\"{name}\" is an unknown unit; known are {known}"),
+                    );
                 }
                 (Some(unit), Some(expected)) if unit != expected => {
                     let text = format!("must be \"{}\", not \"{name}\": convert the amount", expected.as_str());
@@ -243,7 +281,9 @@ impl Reader<'_> {
         };
         match value {
             Some(value) if value.is_nan() => self.wrong(&node.span(), &full, "is not a number (nan)"),
-            Some(value) if value < 0.0 => self.wrong(&node.span(), &full, format!("is negative ({value}): a price is 0 or more")),
+            Some(value) if value < 0.0 => {
+                self.wrong(&node.span(), &full, format!("is negative ({value}): a price is 0 or more"))
+            }
             Some(value) if value.is_infinite() => self.wrong(&node.span(), &full, "is infinite"),
             Some(value) => return Some(value),
             None => self.wrong(&node.span(), &full, "must be a number"),
@@ -285,8 +325,8 @@ impl Reader<'_> {
         self.known(table, &path, &["vcpus", "memory_gb", "on_demand", "reserved_1y", "reserved_3y", "spot"]);
         let vcpus = self.whole(table, &span, &path, "vcpus");
         let memory_gb = self.positive(table, &span, &path, "memory_gb");
-        let [on_demand, reserved_1y, reserved_3y, spot] =
-            ["on_demand", "reserved_1y", "reserved_3y", "spot"].map(|key| self.below(table, &span, &path, key, Unit::Hour));
+        let [on_demand, reserved_1y, reserved_3y, spot] = ["on_demand", "reserved_1y", "reserved_3y", "spot"]
+            .map(|key| self.below(table, &span, &path, key, Unit::Hour));
         Some(Instance {
             name: name.to_owned(),
             vcpus: vcpus?,
@@ -320,5 +360,11 @@ impl Reader<'_> {
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else if key.is_empty() { path.to_owned() } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key.to_owned()
+    } else if key.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
 }

@@ -49,14 +49,22 @@ fn what_is_no_book_says_so() {
     assert!(errors(|_| "price = ".to_owned()).starts_with("line 1: the file:"));
     assert!(errors(|_| String::new()).contains("currency: is missing"));
     assert!(errors(|text| text.replace("\"USD\"", "\"dollars\"")).contains("is no currency"));
-    assert!(errors(|text| text.replace("date = 2026-08-03", "date = \"2026-08-03\"")).contains("must be a date without quotes"));
-    assert!(errors(|text| text.replace("source = \"workers\"", "source = \"hearsay\"")).contains("\"hearsay\" is not among [sources]"));
+    assert!(
+        errors(|text| text.replace("date = 2026-08-03", "date = \"2026-08-03\""))
+            .contains("must be a date without quotes")
+    );
+    assert!(
+        errors(|text| text.replace("source = \"workers\"", "source = \"hearsay\""))
+            .contains("\"hearsay\" is not among [sources]")
+    );
     assert!(errors(|_| " ".repeat(2 << 20)).contains("is larger than"));
 }
 
 #[test]
 fn money_reads_like_money() {
-    for (amount, text) in [(0.0, "0.00"), (1_234_567.891, "1,234,567.89"), (0.004_2, "0.004200"), (12.345, "12.35"), (-3.0, "0.00")] {
+    for (amount, text) in
+        [(0.0, "0.00"), (1_234_567.891, "1,234,567.89"), (0.004_2, "0.004200"), (12.345, "12.35"), (-3.0, "0.00")]
+    {
         assert_eq!(Money::from_f64(amount).to_string(), text);
     }
 }

@@ -184,7 +184,12 @@ pub fn own(node: &OwnNode, nodes: f64, usage: &Usage, prices: &PriceBook, terms:
     let paid_off = nodes * terms.months / f64::from(node.life_months);
     if paid_off > 0.0 {
         let amount = Money::from_f64(paid_off * node.purchase.amount);
-        bill.lines.push(Line { what: format!("{} (of its price)", node.name), quantity: paid_off, unit: node.purchase.unit.as_str(), amount });
+        bill.lines.push(Line {
+            what: format!("{} (of its price)", node.name),
+            quantity: paid_off,
+            unit: node.purchase.unit.as_str(),
+            amount,
+        });
     }
     bill.line(prices, Key::OwnPower, "power", nodes * node.watts / 1000.0 * MONTH_HOURS * terms.months, 0.0);
     bill.line(prices, Key::OwnColocation, "colocation", nodes * node.rack_units * terms.months, 0.0);

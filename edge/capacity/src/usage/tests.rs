@@ -74,7 +74,10 @@ fn a_budget_tells_once_then_places_cheaper_then_limits() {
     let Action::Limit(rate) = weigh(96.0, 0.8).action else { panic!("no limit") };
     assert!((rate - 4.0 / 96e-6 / 1e6).abs() < 1e-9, "{rate}");
     assert_eq!(weigh(120.0, 1.0).action, Action::Limit(0.0));
-    assert_eq!(Budget { brake: None, ..budget.clone() }.weigh(Money::from_f64(500.0), 1, 0.1, 1.0, 1.0).action, Action::Carry);
+    assert_eq!(
+        Budget { brake: None, ..budget.clone() }.weigh(Money::from_f64(500.0), 1, 0.1, 1.0, 1.0).action,
+        Action::Carry
+    );
     assert_eq!(budget.weigh(Money::from_f64(96.0), 0, f64::NAN, 1.0, 1.0).action, Action::Cheaper);
 }
 

@@ -47,16 +47,26 @@ fn check_stream(stream: &Stream, wrong: &mut Vec<String>) {
     let time = 0.0..=86_400_000.0;
     check(work.cpu_ms > 0.0 && time.contains(&work.cpu_ms), "cpu_ms must be above 0 and at most a day");
     check(time.contains(&work.wait_ms), "wait_ms must be 0 to a day");
-    check(work.p99_ms.is_none_or(|p99| p99 >= work.cpu_ms && time.contains(&p99)), "p99_ms of the work must be cpu_ms to a day");
+    check(
+        work.p99_ms.is_none_or(|p99| p99 >= work.cpu_ms && time.contains(&p99)),
+        "p99_ms of the work must be cpu_ms to a day",
+    );
     check(work.memory_mb > 0.0 && work.memory_mb <= 1e6, "memory_mb must be above 0 and at most 1000000");
     let bytes = 0.0..=1e13;
-    check(bytes.contains(&work.request_bytes) && bytes.contains(&work.response_bytes), "bodies must be 0 to 1e13 bytes");
+    check(
+        bytes.contains(&work.request_bytes) && bytes.contains(&work.response_bytes),
+        "bodies must be 0 to 1e13 bytes",
+    );
     let objective = &stream.objective;
     check(objective.p99_ms.is_none_or(|p99| p99 > 0.0 && p99.is_finite()), "p99_ms of the objective must be above 0");
-    check(objective.error_budget.is_none_or(|budget| (0.0..=1.0).contains(&budget)), "error_budget must be a share from 0 to 1");
+    check(
+        objective.error_budget.is_none_or(|budget| (0.0..=1.0).contains(&budget)),
+        "error_budget must be a share from 0 to 1",
+    );
     match &stream.demand {
         Demand::Requests(week) => {
-            let sound = week.hours().iter().all(|hour| hour.mean >= 0.0 && hour.peak >= hour.mean && hour.peak.is_finite());
+            let sound =
+                week.hours().iter().all(|hour| hour.mean >= 0.0 && hour.peak >= hour.mean && hour.peak.is_finite());
             check(sound && week.peak() > 0.0, "the load must have rates of 0 or more, and one above");
         }
         Demand::Batch { cores, minutes, hour } => {

@@ -140,21 +140,34 @@ pub(super) fn largest_machine(question: &Question, stream: &Stream, slack: Slack
     if !needs_spare(&stream.objective) {
         return u32::MAX;
     }
-    let fitting = || question.prices.instances.iter().filter(|it| it.memory_gb * 1024.0 >= stream.work.memory_mb).map(|it| it.vcpus);
+    let fitting = || {
+        question.prices.instances.iter().filter(|it| it.memory_gb * 1024.0 >= stream.work.memory_mb).map(|it| it.vcpus)
+    };
     let quarter = vcpus(week.peak(), &stream.work, slack) / 4;
     fitting().filter(|size| *size <= quarter).max().or_else(|| fitting().min()).unwrap_or(1)
 }
 
 /// What a stream may buy by the hour in a region, but for Lambda, on machines of at most `machine` processors.
-pub(super) fn elastic(question: &Question, stream: &Stream, memory_gb_per_vcpu: f64, machine: u32, quantum: u32) -> Vec<Offer> {
+pub(super) fn elastic(
+    question: &Question,
+    stream: &Stream,
+    memory_gb_per_vcpu: f64,
+    machine: u32,
+    quantum: u32,
+) -> Vec<Offer> {
     let mut offers = Vec::new();
     for kind in [Kind::OnDemand, Kind::Spot, Kind::Fargate, Kind::FargateSpot] {
         if !question.kinds.contains(&kind) || offer::judge(question, stream, kind).is_err() {
             continue;
         }
-        let price = |instance: &Instance| if kind == Kind::Spot { instance.spot.amount } else { instance.on_demand.amount };
+        let price =
+            |instance: &Instance| if kind == Kind::Spot { instance.spot.amount } else { instance.on_demand.amount };
         if matches!(kind, Kind::OnDemand | Kind::Spot) {
-            let fitting = question.prices.instances.iter().filter(|it| it.memory_gb * 1024.0 >= stream.work.memory_mb && it.vcpus <= machine);
+            let fitting = question
+                .prices
+                .instances
+                .iter()
+                .filter(|it| it.memory_gb * 1024.0 >= stream.work.memory_mb && it.vcpus <= machine);
             offers.extend(fitting.map(|it| instance(kind, it, price(it), memory_gb_per_vcpu, quantum)));
         } else {
             offers.push(task(question, stream, kind, memory_gb_per_vcpu, quantum));
@@ -164,7 +177,13 @@ pub(super) fn elastic(question: &Question, stream: &Stream, memory_gb_per_vcpu: 
 }
 
 /// What may be reserved, with its price for a month: machines with enough memory and not too many processors.
-pub(super) fn reserved(question: &Question, memory_gb_per_vcpu: f64, largest_gb: f64, machine: u32, quantum: u32) -> Vec<Offer> {
+pub(super) fn reserved(
+    question: &Question,
+    memory_gb_per_vcpu: f64,
+    largest_gb: f64,
+    machine: u32,
+    quantum: u32,
+) -> Vec<Offer> {
     let mut offers = Vec::new();
     for kind in [Kind::Reserved3y, Kind::Reserved1y].into_iter().filter(|kind| question.kinds.contains(kind)) {
         for it in question.prices.instances.iter().filter(|it| it.memory_gb >= largest_gb && it.vcpus <= machine) {

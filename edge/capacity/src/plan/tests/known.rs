@@ -108,7 +108,9 @@ fn the_hour_of_a_sale_is_not_reserved() {
 fn office_and_night() -> Question {
     let mut daily = vec![20.0 / 5000.0; 24];
     daily[8..18].fill(1.0);
-    let week = Described { base: 5000.0, daily, weekend: Some(0.004), burst: Some(1.2), ..Described::default() }.week().unwrap();
+    let week = Described { base: 5000.0, daily, weekend: Some(0.004), burst: Some(1.2), ..Described::default() }
+        .week()
+        .unwrap();
     let mut api = stream(week, work(4.0, 10.0, 64.0));
     api.objective = Objective { p99_ms: Some(200.0), error_budget: Some(0.001), residency: Vec::new() };
     let batch = Stream {
@@ -130,13 +132,21 @@ fn an_office_load_is_hired_by_the_hour_and_its_batch_runs_on_what_may_be_taken_a
     let asked = office_and_night();
     let plan = asked.plan().unwrap();
     let mix = &plan.mix;
-    assert!(mix.share(Kind::OnDemand) > 0.5 && mix.share(Kind::Reserved3y) + mix.share(Kind::Reserved1y) < 0.01, "{}", describe(mix));
+    assert!(
+        mix.share(Kind::OnDemand) > 0.5 && mix.share(Kind::Reserved3y) + mix.share(Kind::Reserved1y) < 0.01,
+        "{}",
+        describe(mix)
+    );
     let night = mix.parts.iter().find(|part| part.kind == Kind::FargateSpot).unwrap();
     assert_eq!(night.monthly.to_string(), "17.30");
     let reserved = Question { kinds: vec![Kind::Reserved3y, Kind::Reserved1y], ..asked }.solve().unwrap();
     assert!(reserved.total().as_f64() > 1.5 * mix.total().as_f64(), "{} {}", reserved.total(), mix.total());
     // The batch never runs on Lambda: 45 minutes are more than its 15.
-    let refused = |it: &Refusal| it.stream == "nightly" && it.kind == Kind::Lambda && matches!(it.why, Why::Limit { what: "time of a function", .. });
+    let refused = |it: &Refusal| {
+        it.stream == "nightly"
+            && it.kind == Kind::Lambda
+            && matches!(it.why, Why::Limit { what: "time of a function", .. })
+    };
     assert!(plan.refusals.iter().any(refused), "{:?}", plan.refusals);
     assert!(plan.fallbacks.iter().any(|it| it.lost == "spot capacity" && it.then.is_ok()));
 }
@@ -145,7 +155,10 @@ fn an_office_load_is_hired_by_the_hour_and_its_batch_runs_on_what_may_be_taken_a
 /// memory three times. `by_value`: it comes in the request, and not as the name of an object.
 fn document(bytes: f64, by_value: bool) -> Stream {
     let ms = 2000.0 + (1_500_000.0 - 2000.0) * (bytes - 1e4) / (5e8 - 1e4);
-    let mut one = stream(Week::flat(0.05, 0.1), Work { p99_ms: Some(ms), ..work(ms * 0.9, ms * 0.1, 32.0 + 3.0 * bytes / 1_048_576.0) });
+    let mut one = stream(
+        Week::flat(0.05, 0.1),
+        Work { p99_ms: Some(ms), ..work(ms * 0.9, ms * 0.1, 32.0 + 3.0 * bytes / 1_048_576.0) },
+    );
     one.work.request_bytes = if by_value { bytes } else { 0.0 };
     one
 }
@@ -203,7 +216,8 @@ fn a_spiky_api_at_three_percent_is_paid_by_the_request() {
     let plan = question(vec![stream(week, work(10.0, 20.0, 128.0))]).plan().unwrap();
     assert_eq!(plan.mix.kinds(), [Kind::Lambda]);
     assert_eq!(plan.total().to_string(), "3.75");
-    let reserved = plan.crossovers.iter().find(|it| it.below == "Lambda" && it.above == "reserved for 3 years").unwrap();
+    let reserved =
+        plan.crossovers.iter().find(|it| it.below == "Lambda" && it.above == "reserved for 3 years").unwrap();
     let used = reserved.utilisation.unwrap();
     assert!((used - reserved.monthly[1] / reserved.monthly[0]).abs() < 1e-9 && used > 0.031, "{used}");
 }
