@@ -15,6 +15,8 @@ mod span;
 
 pub use invalid::{Invalid, Invalids};
 pub use moment::Moment;
+//! [`price`] is the book of prices, [`usage`] what was used and what it costs, [`load`] what has to be carried, and
+//! [`plan`] finds the cheapest mix that carries it.
 
 pub mod load;
 pub mod plan;

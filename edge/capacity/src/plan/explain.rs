@@ -9,11 +9,19 @@ pub(super) fn kinds(kinds: &[Kind]) -> String {
 /// A whole plan in sentences, one a line.
 pub(super) fn explain(plan: &Plan) -> String {
     let mut text = String::new();
-    let currency = &plan.currency;
+    // Writing to a string does not fail.
     let mut say = |line: String| {
-        // Writing to a string does not fail.
         let _ = writeln!(text, "{line}");
     };
+    mix(plan, &mut say);
+    reasons(plan, &mut say);
+    sensitivity(plan, &mut say);
+    otherwise(plan, &mut say);
+    text
+}
+
+fn mix(plan: &Plan, say: &mut dyn FnMut(String)) {
+    let currency = &plan.currency;
     say(format!("The cheapest mix that keeps the objective costs {} {currency} a month.", plan.total()));
     for part in &plan.mix.parts {
         say(format!(
@@ -30,6 +38,11 @@ pub(super) fn explain(plan: &Plan) -> String {
             say(format!("  Bytes to clients from {from}: {money} {currency}."));
         }
     }
+}
+
+/// What binds, who is refused, and where one way gets cheaper than another.
+fn reasons(plan: &Plan, say: &mut dyn FnMut(String)) {
+    let currency = &plan.currency;
     for it in &plan.binding {
         say(format!("It would cost {} {currency} less without this constraint: {}.", it.costs, it.constraint));
     }
@@ -53,6 +66,10 @@ pub(super) fn explain(plan: &Plan) -> String {
             100.0 * used
         ));
     }
+}
+
+fn sensitivity(plan: &Plan, say: &mut dyn FnMut(String)) {
+    let currency = &plan.currency;
     for it in &plan.sensitivity {
         let changes: Vec<_> = [&it.down, &it.up].into_iter().flatten().collect();
         for (factor, then) in &changes {
@@ -70,6 +87,11 @@ pub(super) fn explain(plan: &Plan) -> String {
             ));
         }
     }
+}
+
+/// Plan B, other sellers, and what to doubt.
+fn otherwise(plan: &Plan, say: &mut dyn FnMut(String)) {
+    let currency = &plan.currency;
     for it in &plan.fallbacks {
         let then = match &it.then {
             Ok((then, monthly)) => format!("plan B is {} for {monthly} {currency} a month", kinds(then)),
@@ -102,7 +124,6 @@ pub(super) fn explain(plan: &Plan) -> String {
     for it in ASSUMPTIONS {
         say(format!("Assumed: {it}"));
     }
-    text
 }
 
 /// One crossover in a sentence.

@@ -175,16 +175,8 @@ fn week(plan: &Plan) -> String {
     )
 }
 
-/// What a processor costs a month, by how much it is used: Lambda against machines, for the first stream that has them.
-fn crossovers(plan: &Plan) -> String {
-    let Some(first) = plan.crossovers.iter().find(|it| it.below == Kind::Lambda.as_str()) else {
-        return sentences(plan);
-    };
-    let shown: Vec<&Crossover> =
-        plan.crossovers.iter().filter(|it| it.below == first.below && it.stream == first.stream).collect();
-    let highest = shown.iter().map(|it| it.monthly[1]).fold(0.0, f64::max) * 1.6;
-    let top = nice(highest.min(first.monthly[0]).max(1.0));
-    let (width, height) = (780.0, 220.0);
+/// The beginning of a plot: costs upwards, use of a processor to the right.
+fn grid(width: f64, height: f64, top: f64) -> String {
     let mut svg = format!(
         "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"Cost of a processor by its use\">",
         width + 110.0,
@@ -204,6 +196,20 @@ fn crossovers(plan: &Plan) -> String {
             100.0 * part
         );
     }
+    svg
+}
+
+/// What a processor costs a month, by how much it is used: Lambda against machines, for the first stream that has them.
+fn crossovers(plan: &Plan) -> String {
+    let Some(first) = plan.crossovers.iter().find(|it| it.below == Kind::Lambda.as_str()) else {
+        return sentences(plan);
+    };
+    let shown: Vec<&Crossover> =
+        plan.crossovers.iter().filter(|it| it.below == first.below && it.stream == first.stream).collect();
+    let highest = shown.iter().map(|it| it.monthly[1]).fold(0.0, f64::max) * 1.6;
+    let top = nice(highest.min(first.monthly[0]).max(1.0));
+    let (width, height) = (780.0, 220.0);
+    let mut svg = grid(width, height, top);
     let reach = (top / first.monthly[0]).min(1.0);
     let end = 10.0 + height * (1.0 - first.monthly[0] * reach / top);
     let _ = write!(
