@@ -130,8 +130,8 @@ fn otherwise(plan: &Plan, say: &mut dyn FnMut(String)) {
 pub(super) fn crossover(it: &super::Crossover, currency: &str) -> String {
     match it.utilisation {
         Some(used) => format!(
-            "For \"{}\", {} gets cheaper than {} when a processor is used more than {:.1} % ({:.1} requests a second each): {:.2} against \
-             {:.2} {currency} a month for one that is always busy.",
+            "For \"{}\": {} instead of {} from {:.1} % use of a processor on ({:.2} requests a second each); one that is always busy \
+             costs {:.2} against {:.2} {currency} a month.",
             it.stream,
             it.above,
             it.below,

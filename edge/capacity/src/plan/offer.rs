@@ -127,19 +127,23 @@ pub(super) fn judge(question: &Question, stream: &Stream, kind: Kind) -> Result<
         return Err(Why::Interrupted);
     }
     limits(question, stream, kind)?;
+    chosen(question, stream, kind).map(|(_, slack)| slack)
+}
+
+/// The place where a stream runs if it is carried this way: the one that leaves most of its p99 for a queue. When there is
+/// none: why the first that could have been is not.
+pub(super) fn chosen<'a>(question: &'a Question, stream: &Stream, kind: Kind) -> Result<(&'a Place, Slack), Why> {
     let wanted = if kind == Kind::Own { PlaceKind::Edge } else { PlaceKind::Region };
-    let mut refused = Why::NoPlace;
-    let mut best: Option<Slack> = None;
+    let mut best: Result<(&Place, Slack), Why> = Err(Why::NoPlace);
     for place in question.places.iter().filter(|place| place.kind == wanted) {
-        match at(place, stream, kind) {
-            Ok(slack) if best.is_none_or(|best| slack.unwrap_or(f64::MAX) > best.unwrap_or(f64::MAX)) => {
-                best = Some(slack)
-            }
-            Ok(_) => {}
-            Err(why) => refused = why,
+        match (at(place, stream, kind), &best) {
+            (Ok(slack), Ok((_, most))) if slack.unwrap_or(f64::MAX) <= most.unwrap_or(f64::MAX) => {}
+            (Ok(slack), _) => best = Ok((place, slack)),
+            (Err(why), Err(Why::NoPlace)) => best = Err(why),
+            (Err(_), _) => {}
         }
     }
-    best.ok_or(refused)
+    best
 }
 
 fn at(place: &Place, stream: &Stream, kind: Kind) -> Result<Slack, Why> {
@@ -191,11 +195,18 @@ fn limits(question: &Question, stream: &Stream, kind: Kind) -> Result<(), Why> {
     }
 }
 
-/// Memory with which Lambda runs a stream: what it needs, or more where its p99 needs the faster processor.
-pub(super) fn lambda_memory_mb(stream: &Stream) -> f64 {
-    let least = stream.work.memory_mb.max(LAMBDA_MIN_MB);
-    // A processor's whole speed, where somebody waits for the answer; a slow one costs the same where it computes.
-    if stream.objective.p99_ms.is_some() { least.max(LAMBDA_MB_PER_VCPU) } else { least }
+/// Memory with which Lambda runs a stream: what it needs, or as much more as makes its processor fast enough for the p99,
+/// a cold start included. Below [`LAMBDA_MB_PER_VCPU`] the processor is slower in proportion, and costs the same where
+/// it computes; only waiting costs more with more memory.
+pub(super) fn lambda_memory_mb(question: &Question, stream: &Stream) -> f64 {
+    let work = &stream.work;
+    let least = work.memory_mb.max(LAMBDA_MIN_MB);
+    let (Some(bound), Ok((place, _))) = (stream.objective.p99_ms, chosen(question, stream, Kind::Lambda)) else {
+        return least;
+    };
+    let stretch = (bound - place.rtt_ms() - LAMBDA_START_MS) / work.service_p99_ms();
+    let slower = (stretch * (work.cpu_ms + work.wait_ms) - work.wait_ms) / work.cpu_ms;
+    least.max((LAMBDA_MB_PER_VCPU / slower.max(1.0)).ceil())
 }
 
 fn lambda_p99_ms(stream: &Stream) -> f64 {
@@ -233,7 +244,7 @@ pub(super) fn usage_of(stream: &Stream, requests: u64) -> Usage {
 /// What a request costs on Lambda, without its bytes and without anything free.
 pub(super) fn lambda_request(question: &Question, stream: &Stream) -> f64 {
     const MANY: u64 = 1_000_000;
-    let terms = Terms { memory_mb: lambda_memory_mb(stream), months: 1.0, allowances: false };
+    let terms = Terms { memory_mb: lambda_memory_mb(question, stream), months: 1.0, allowances: false };
     let usage = Usage { bytes_out: 0, ..usage_of(stream, MANY) };
     metered(Metered::LambdaArm, &usage, &question.prices, &terms).total().as_f64() / 1e6
 }

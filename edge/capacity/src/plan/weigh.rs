@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::offer::{lambda_memory_mb, lambda_request, usage_of};
+use super::offer::{chosen, lambda_memory_mb, lambda_request, usage_of};
 use super::{Demand, Kind, Mix, PlaceKind, Question, Stream};
 use crate::price::{Key, MONTH_HOURS, Money, Target};
 use crate::usage::bill::{Metered, Terms, metered};
@@ -222,7 +222,11 @@ pub(super) fn fallbacks(question: &Question, mix: &Mix) -> Vec<Fallback> {
     }
     for place in &question.places {
         let concerns = |kind: Kind| (kind == Kind::Own) == (place.kind == PlaceKind::Edge);
-        if !kinds.iter().any(|kind| concerns(*kind)) {
+        let runs = |kind: &Kind| {
+            concerns(*kind)
+                && question.streams.iter().any(|it| chosen(question, it, *kind).is_ok_and(|(used, _)| used == place))
+        };
+        if !kinds.iter().any(runs) {
             continue;
         }
         let places: Vec<_> = question.places.iter().filter(|other| *other != place).cloned().collect();
@@ -272,7 +276,7 @@ pub(super) fn comparisons(question: &Question) -> Vec<Comparison> {
                 reason = "a cast from f64 saturates: that is meant"
             )]
             let usage = usage_of(stream, (week.requests() * weeks).round() as u64);
-            let terms = Terms { memory_mb: lambda_memory_mb(stream), ..Terms::default() };
+            let terms = Terms { memory_mb: lambda_memory_mb(question, stream), ..Terms::default() };
             let bill = metered(model, &usage, &question.prices, &terms);
             total = total.map(|sum| sum + bill.total());
         }
