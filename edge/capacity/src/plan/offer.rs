@@ -195,8 +195,8 @@ fn limits(question: &Question, stream: &Stream, kind: Kind) -> Result<(), Why> {
     }
 }
 
-/// Memory with which Lambda runs a stream: what it needs, or as much more as makes its processor fast enough for the p99,
-/// a cold start included. Below [`LAMBDA_MB_PER_VCPU`] the processor is slower in proportion, and costs the same where
+/// Memory with which Lambda runs a stream: what it needs, or as much more as makes its processor fast enough for the p99
+/// (with a cold start, where more than one in a hundred has one). Below [`LAMBDA_MB_PER_VCPU`] the processor is slower in proportion, and costs the same where
 /// it computes; only waiting costs more with more memory.
 pub(super) fn lambda_memory_mb(question: &Question, stream: &Stream) -> f64 {
     let work = &stream.work;
@@ -204,7 +204,8 @@ pub(super) fn lambda_memory_mb(question: &Question, stream: &Stream) -> f64 {
     let (Some(bound), Ok((place, _))) = (stream.objective.p99_ms, chosen(question, stream, Kind::Lambda)) else {
         return least;
     };
-    let stretch = (bound - place.rtt_ms() - LAMBDA_START_MS) / work.service_p99_ms();
+    let start = lambda_p99_ms(stream) - work.service_p99_ms();
+    let stretch = (bound - place.rtt_ms() - start) / work.service_p99_ms();
     let slower = (stretch * (work.cpu_ms + work.wait_ms) - work.wait_ms) / work.cpu_ms;
     least.max((LAMBDA_MB_PER_VCPU / slower.max(1.0)).ceil())
 }
