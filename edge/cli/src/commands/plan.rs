@@ -69,10 +69,12 @@ impl Plan {
         let objective = self.objective.as_deref().map(plan::objective).transpose();
         let objective = objective.map_err(|error| Failure::Usage(format!("--objective: {error}")))?;
         let folder = self.load.parent().unwrap_or_else(|| Path::new("")).to_owned();
-        let trace = |name: &str| read(&folder.join(name)).map_err(|failure| match failure {
-            Failure::Failed(text) | Failure::Usage(text) => text,
-            Failure::Closed => String::new(),
-        });
+        let trace = |name: &str| {
+            read(&folder.join(name)).map_err(|failure| match failure {
+                Failure::Failed(text) | Failure::Usage(text) => text,
+                Failure::Closed => String::new(),
+            })
+        };
         let question = Question::parse(&read(&self.load)?, objective.as_ref(), prices, &trace)
             .map_err(|error| Failure::Failed(format!("the load {} is wrong:\n{error}", self.load.display())))?;
         let progress = Progress::start("comparing mixes");
@@ -105,7 +107,8 @@ fn read(path: &Path) -> Result<String, Failure> {
 
 fn summary(answer: &Answer) -> String {
     let (left, right) = (Align::Left, Align::Right);
-    let mut table = Table::new(&[("HOW", left), ("WHAT", left), ("NUMBER", right), ("OF THE WORK", right), ("A MONTH", right)]);
+    let mut table =
+        Table::new(&[("HOW", left), ("WHAT", left), ("NUMBER", right), ("OF THE WORK", right), ("A MONTH", right)]);
     for part in &answer.mix.parts {
         let (count, share) = (format!("{:.2}", part.count), format!("{:.0} %", 100.0 * part.share));
         table.row([part.kind.as_str().to_owned(), part.name.clone(), count, share, part.monthly.to_string()]);
@@ -123,7 +126,11 @@ fn summary(answer: &Answer) -> String {
     let doubts = if answer.doubts.is_empty() {
         String::new()
     } else {
-        format!("Of the sources of these prices, {stale} are stale and {unverified} unverified; --explain names them.\n")
+        format!(
+            "Of the sources of these prices, {stale} are stale and {unverified} unverified; --explain names them.\n"
+        )
     };
-    format!("{table}{doubts}Why, what would change it, and what happens when a part is lost: --explain, or --html FILE.\n")
+    format!(
+        "{table}{doubts}Why, what would change it, and what happens when a part is lost: --explain, or --html FILE.\n"
+    )
 }
