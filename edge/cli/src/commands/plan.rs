@@ -62,20 +62,16 @@ impl Plan {
     /// When a file cannot be read or makes no sense, or nothing can carry the load.
     pub(crate) fn run(self) -> Result<(), Failure> {
         let prices = match &self.prices {
-            Some(path) => PriceBook::parse(&read(path)?)
+            Some(path) => PriceBook::parse(&read(path).map_err(Failure::Failed)?)
                 .map_err(|errors| Failure::Failed(format!("the price book {} is wrong:\n{errors}", path.display())))?,
             None => PriceBook::embedded(),
         };
         let objective = self.objective.as_deref().map(plan::objective).transpose();
         let objective = objective.map_err(|error| Failure::Usage(format!("--objective: {error}")))?;
         let folder = self.load.parent().unwrap_or_else(|| Path::new("")).to_owned();
-        let trace = |name: &str| {
-            read(&folder.join(name)).map_err(|failure| match failure {
-                Failure::Failed(text) | Failure::Usage(text) => text,
-                Failure::Closed => String::new(),
-            })
-        };
-        let question = Question::parse(&read(&self.load)?, objective.as_ref(), prices, &trace)
+        let trace = |name: &str| read(&folder.join(name));
+        let text = read(&self.load).map_err(Failure::Failed)?;
+        let question = Question::parse(&text, objective.as_ref(), prices, &trace)
             .map_err(|error| Failure::Failed(format!("the load {} is wrong:\n{error}", self.load.display())))?;
         let progress = Progress::start("comparing mixes");
         let mut answer = question.plan().map_err(|error| Failure::Failed(error.to_string()))?;
@@ -95,12 +91,13 @@ impl Plan {
     }
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
-    let said = |error: std::io::Error| Failure::Failed(format!("cannot read {}: {error}", path.display()));
+/// The text of a file; what is wrong, for people, when there is none.
+fn read(path: &Path) -> Result<String, String> {
+    let said = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let mut text = String::new();
     fs::File::open(path).map_err(said)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(said)?;
     if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
-        return Err(Failure::Failed(format!("{} is larger than {MAX_FILE_BYTES} bytes", path.display())));
+        return Err(format!("{} is larger than {MAX_FILE_BYTES} bytes", path.display()));
     }
     Ok(text)
 }
