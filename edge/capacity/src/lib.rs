@@ -6,19 +6,18 @@
 //!
 //! - [`scale`]: how much should run.
 //! - [`fallback`]: where a request runs, here or in the region.
+//! - [`price`]: the book of prices; [`usage`]: what was used, and what it costs.
+//! - [`load`]: what has to be carried; [`plan`]: the cheapest mix that carries it.
 
 pub mod fallback;
 pub mod invalid;
+pub mod load;
 pub mod moment;
+pub mod plan;
+pub mod price;
 pub mod scale;
 mod span;
+pub mod usage;
 
 pub use invalid::{Invalid, Invalids};
 pub use moment::Moment;
-//! [`price`] is the book of prices, [`usage`] what was used and what it costs, [`load`] what has to be carried, and
-//! [`plan`] finds the cheapest mix that carries it.
-
-pub mod load;
-pub mod plan;
-pub mod price;
-pub mod usage;
