@@ -35,7 +35,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Up(up::Up),
+    Up(Box<up::Up>),
     Deploy(deploy::Deploy),
     Versions(versions::Versions),
     Rollback(rollback::Rollback),
@@ -48,7 +48,7 @@ enum Command {
     Jwt(jwt::Jwt),
     Limits(limits::Limits),
     Origin(origin::Origin),
-    Pop(pop::Pop),
+    Pop(Box<pop::Pop>),
     #[command(hide = true)]
     Cell(cell::Cell),
     #[command(hide = true)]
