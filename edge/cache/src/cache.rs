@@ -25,10 +25,23 @@ pub struct Cache {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// A cache under one of its names.
 pub(crate) struct Shared {
+    pub(crate) identity: Identity,
+    core: Arc<Core>,
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) identity: Identity,
     pub(crate) store: Store,
     pub(crate) flights: Flights,
     pub(crate) ledger: Arc<Ledger>,
@@ -71,7 +84,15 @@ impl Cache {
         let purges = Arc::new(Purges::default());
         let flights = Flights::new(config.max_fills, Arc::clone(&ledger), Arc::clone(&purges));
         let swept = AtomicU64::new(0);
-        Self { shared: Arc::new(Shared { config, clock, identity, store, flights, ledger, purges, swept, hints }) }
+        let core = Arc::new(Core { config, clock, store, flights, ledger, purges, swept, hints });
+        Self { shared: Arc::new(Shared { identity, core }) }
+    }
+
+    /// The same cache under another name in `Cache-Status`: a layer of its own for whoever reads that.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Self {
+        let core = Arc::clone(&self.shared.core);
+        Self { shared: Arc::new(Shared { identity: Identity::new(name), core }) }
     }
 
     /// Removes everything stored under the key's URI, whatever its parts and variants; what is arriving for it is not
@@ -100,7 +121,12 @@ impl Cache {
     /// While it is fenced, nothing counts as fresh: every stored response is validated before it is sent, because
     /// somebody may have purged it without this cache being told.
     pub fn fence(&self, fenced: bool) {
-        self.shared.purges.fence(fenced);
+        self.shared.purges.fence(fenced)
+    }
+
+    /// Fences it from this time on, unless told otherwise before: also when whoever should do so then is asleep.
+    pub fn fence_from(&self, time: SystemTime) {
+        self.shared.purges.trust_until(time);
     }
 
     /// URIs with stored responses in memory, about; exact after [`Cache::run_pending`].
@@ -145,7 +171,7 @@ impl Cache {
     }
 }
 
-impl Shared {
+impl Core {
     pub(crate) fn now(&self) -> SystemTime {
         self.clock.now()
     }

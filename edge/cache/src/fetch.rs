@@ -153,7 +153,7 @@ fn decide(shared: &Shared, request: &Parts, recalled: Option<Arc<Entry>>) -> Loo
     let (stored, fwd) = match recalled.unwrap_or_else(|| shared.stored(&key, &request.headers)) {
         Found::Entry(entry) => {
             let fwd = match entry.reuse(&demand, now) {
-                Reuse::Fresh | Reuse::StaleAccepted | Reuse::StaleWhileRevalidate if shared.purges.is_fenced() => {
+                Reuse::Fresh | Reuse::StaleAccepted | Reuse::StaleWhileRevalidate if shared.purges.is_fenced(now) => {
                     Fwd::Stale
                 }
                 Reuse::Fresh => return Lookup::Answer(reply::hit(shared, request, &entry, now)),
@@ -174,7 +174,7 @@ fn decide(shared: &Shared, request: &Parts, recalled: Option<Arc<Entry>>) -> Loo
             (Some(entry), fwd)
         }
         Found::Part(entry) => {
-            let fresh = entry.reuse(&demand, now) == Reuse::Fresh && !shared.purges.is_fenced();
+            let fresh = entry.reuse(&demand, now) == Reuse::Fresh && !shared.purges.is_fenced(now);
             if fresh && let Some(response) = reply::part(shared, request, &entry, now) {
                 return Lookup::Answer(response);
             }

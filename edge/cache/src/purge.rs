@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -71,10 +71,10 @@ pub(crate) enum Judgement {
 }
 
 /// The purges that are in force.
-#[derive(Default)]
 pub(crate) struct Purges {
     latest: AtomicU64,
-    fenced: AtomicBool,
+    /// Until when it is sure that no purge is missing, in milliseconds since 1970.
+    trusted_until: AtomicU64,
     rules: RwLock<Rules>,
 }
 
@@ -122,6 +122,18 @@ impl Marks {
     }
 }
 
+impl Default for Purges {
+    fn default() -> Self {
+        Self { latest: AtomicU64::new(0), trusted_until: AtomicU64::new(u64::MAX), rules: RwLock::default() }
+    }
+}
+
+/// Since 1970.
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX - 1)
+}
+
 impl Purges {
     /// The number of the last purge.
     pub(crate) fn latest(&self) -> u64 {
@@ -129,11 +141,15 @@ impl Purges {
     }
 
     pub(crate) fn fence(&self, fenced: bool) {
-        self.fenced.store(fenced, Ordering::Release);
+        self.trusted_until.store(if fenced { 0 } else { u64::MAX }, Ordering::Release);
     }
 
-    pub(crate) fn is_fenced(&self) -> bool {
-        self.fenced.load(Ordering::Acquire)
+    pub(crate) fn trust_until(&self, time: SystemTime) {
+        self.trusted_until.store(millis(time), Ordering::Release);
+    }
+
+    pub(crate) fn is_fenced(&self, now: SystemTime) -> bool {
+        millis(now) >= self.trusted_until.load(Ordering::Acquire)
     }
 
     /// How many rules there are.

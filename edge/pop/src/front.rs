@@ -151,7 +151,7 @@ pub(crate) async fn serve(
     }
     head.extensions.insert(key);
     let (ask, mut asked) = oneshot::channel::<Call>();
-    let mut fetching = pin!(cache::fetch(&worker.state.cache, head, move |head| async move {
+    let mut fetching = pin!(cache::fetch(&worker.state.front, head, move |head| async move {
         let (answer, answered) = oneshot::channel();
         ask.send(Call { head, answer }).map_err(|_| abandoned())?;
         answered.await.unwrap_or_else(|_| Err(abandoned()))

@@ -30,6 +30,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a PoP stands to the purge log.
 pub(crate) struct Standing {
+    /// How long it may be out of touch with the log.
+    fence: Duration,
     /// Whether stored responses are validated before they are sent.
     fenced: AtomicBool,
     /// When it last had every purge, on the clock of [`State::millis`].
@@ -46,9 +48,10 @@ pub(crate) struct Standing {
 
 impl Standing {
     /// Of a PoP that has just started: it knows of nothing.
-    pub(crate) fn new(cache: &cache::Cache) -> Self {
+    pub(crate) fn new(cache: &cache::Cache, fence: Duration) -> Self {
         cache.fence(true);
         Self {
+            fence,
             fenced: AtomicBool::new(true),
             whole_ms: AtomicU64::new(0),
             log_length: AtomicU64::new(0),
@@ -167,6 +170,8 @@ fn apply(state: &State, page: &PurgePage) -> bool {
     let number = state.cache.purged();
     let whole = number >= page.last;
     if whole {
+        // It holds of itself that far, also while this process is stopped.
+        trust(state);
         state.purges.whole_ms.store(state.millis(), Ordering::Relaxed);
         if state.purges.is_fenced() {
             set_fence(state, false);
@@ -208,7 +213,16 @@ fn in_cache(scope: &origin::purge::Scope) -> Scope {
     }
 }
 
+/// The cache fences itself when this is not said again.
+fn trust(state: &State) {
+    state.cache.fence_from(SystemTime::now() + state.purges.fence);
+}
+
 fn set_fence(state: &State, fenced: bool) {
-    state.cache.fence(fenced);
+    if fenced {
+        state.cache.fence(true);
+    } else {
+        trust(state);
+    }
     state.purges.fenced.store(fenced, Ordering::Relaxed);
 }

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use cache::policy::Overrides;
+use cache::policy::overrides::Mode;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
@@ -271,6 +273,10 @@ async fn run_errand(
     }
     head::remove_hop_by_hop(&mut head.headers);
     head.uri = errand.url;
+    if errand.purged > worker.state.cache.purged() {
+        // Another PoP knows of a purge that this one does not: what is stored here may be covered by it.
+        head.extensions.insert(Overrides { mode: Mode::Reload, ..Overrides::default() });
+    }
     let body: Body = if body.is_end_stream() {
         empty()
     } else {

@@ -43,6 +43,8 @@ pub(crate) struct State {
     /// Where each worker is told what to start ahead of its deploy.
     workers: Mutex<HashMap<usize, mpsc::UnboundedSender<Provision>>>,
     pub(crate) cache: Cache,
+    /// The same in front of functions.
+    pub(crate) front: Cache,
     pub(crate) purges: Standing,
     /// The most that isolates may hold.
     pub(crate) isolate_bytes: u64,
@@ -95,7 +97,8 @@ impl State {
             routes: ArcSwap::default(),
             shelf: Arc::new(Shelf::open(&config.data)?),
             workers: Mutex::default(),
-            purges: Standing::new(&cache),
+            purges: Standing::new(&cache, config.purge_fence),
+            front: cache.named(&format!("{}/front", config.name)),
             cache,
             isolate_bytes: config.isolate_bytes,
             cache_bytes: config.cache_bytes,

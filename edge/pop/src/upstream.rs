@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use cache::policy::Overrides;
+use cache::policy::overrides::Mode;
 use cache::{FailureKind, OriginBody, OriginFailure};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
@@ -188,7 +190,9 @@ impl Upstream {
             return self.send(Way::Origin, head, body).await;
         }
         let copy = body.is_end_stream().then(|| (head.clone(), retry::no_body()));
-        self.state.tier.seal(&mut head, assets)?;
+        let anew = |it: &Overrides| matches!(it.mode, Mode::NoStore | Mode::Reload | Mode::NoCache);
+        let purged = if head.extensions.get().is_some_and(anew) { u64::MAX } else { self.state.cache.purged() };
+        self.state.tier.seal(&mut head, assets, purged)?;
         let (reason, given) = match self.send(Way::Over(shield), head, body).await {
             Ok(response) => match tier::classify(&response) {
                 tier::Answer::Origin => return Ok(response),
@@ -234,6 +238,8 @@ impl Upstream {
         let authority = head.uri.authority().map(ToString::to_string).unwrap_or_default();
         let host = HeaderValue::from_str(&authority).map_err(|e| failure(FailureKind::Unreachable, e))?;
         head.headers.insert(header::HOST, host);
+        // Before RFC 9213, origins were told so whom they may name in Surrogate-Control.
+        head.headers.insert("surrogate-capability", HeaderValue::from_static("skerry=\"Surrogate/1.0\""));
         // The body tells its length itself; a field that disagrees would make framing ambiguous.
         head.headers.remove(header::CONTENT_LENGTH);
         // The body does not wait to be asked for, and an origin that must refuse (417) would do so on behalf of others.

@@ -39,12 +39,12 @@ async fn what_a_function_has_answered_answers_the_next_and_nothing_is_started_fo
     let folder = tempfile::tempdir().unwrap();
     let fleet = says(folder.path(), ON);
     let first = ask(&fleet, "", &[]).await;
-    assert_eq!(first.header("cache-status"), "lhr; fwd=uri-miss; fwd-status=200; ttl=60; stored");
+    assert_eq!(first.header("cache-status"), "lhr/front; fwd=uri-miss; fwd-status=200; ttl=60; stored");
     assert!(first.header("server-timing").contains("function;dur="), "{}", first.header("server-timing"));
     assert!(first.header("server-timing").contains("front;desc=miss"), "{}", first.header("server-timing"));
     let second = ask(&fleet, "", &[]).await;
     assert_eq!(second.body, first.body);
-    assert!(second.header("cache-status").starts_with("lhr; hit; ttl="), "{}", second.header("cache-status"));
+    assert!(second.header("cache-status").starts_with("lhr/front; hit; ttl="), "{}", second.header("cache-status"));
     assert!(second.header("server-timing").contains("front;desc=hit"), "{}", second.header("server-timing"));
     assert!(!second.header("server-timing").contains("function;dur="), "{}", second.header("server-timing"));
     assert_ne!(second.header("age"), "");

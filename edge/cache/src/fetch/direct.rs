@@ -37,7 +37,8 @@ async fn found(shared: &Shared, key: &Key, request: &Parts) -> Option<Arc<Entry>
 
 fn fresh(shared: &Shared, key: &Key, request: &Parts) -> Option<Arc<Entry>> {
     let Found::Entry(entry) = shared.stored(key, &request.headers) else { return None };
-    let is_fresh = entry.reuse(&Demand::default(), shared.now()) == Reuse::Fresh && !shared.purges.is_fenced();
+    let now = shared.now();
+    let is_fresh = entry.reuse(&Demand::default(), now) == Reuse::Fresh && !shared.purges.is_fenced(now);
     is_fresh.then_some(entry)
 }
 

@@ -120,4 +120,9 @@ async fn behind_a_fence_everything_is_validated_first() {
     assert_eq!(world.get(URI, Reply::fresh("new")).await.text(), "new");
     world.cache.fence(false);
     assert_eq!(world.get(URI, Reply::never()).await.outcome, Outcome::Hit);
+    world.cache.fence_from(world.now() + std::time::Duration::from_secs(5));
+    world.pass(4);
+    assert_eq!(world.get(URI, Reply::never()).await.outcome, Outcome::Hit);
+    world.pass(1);
+    assert_eq!(world.get(URI, Reply::fresh("newer")).await.text(), "newer", "nobody had to say so");
 }

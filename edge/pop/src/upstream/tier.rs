@@ -24,6 +24,8 @@ use crate::fault::Fault;
 const PASS: HeaderName = HeaderName::from_static("x-skerry-tier");
 const URL: HeaderName = HeaderName::from_static("x-skerry-tier-url");
 const ASSETS: HeaderName = HeaderName::from_static("x-skerry-tier-assets");
+/// The last purge that is in force where the request comes from.
+const PURGED: HeaderName = HeaderName::from_static("x-skerry-tier-purged");
 /// Says that a response is the shield's own.
 pub(crate) const OWN: HeaderName = HeaderName::from_static("x-skerry-tier-own");
 
@@ -49,6 +51,8 @@ pub(crate) struct Tier {
 pub(crate) struct Errand {
     pub(crate) url: Uri,
     pub(crate) assets: String,
+    /// What the shield has stored counts only when it has had this purge.
+    pub(crate) purged: u64,
 }
 
 impl Tier {
@@ -74,11 +78,13 @@ impl Tier {
         (chosen.name != own).then(|| Arc::clone(chosen))
     }
 
-    /// Makes a request one for a shield.
-    pub(super) fn seal(&self, head: &mut Parts, assets: &str) -> Result<(), OriginFailure> {
+    /// Makes a request one for a shield. `purged` is the last purge that this PoP has had; [`u64::MAX`] where nothing stored
+    /// will do.
+    pub(super) fn seal(&self, head: &mut Parts, assets: &str, purged: u64) -> Result<(), OriginFailure> {
         let text = |text: &str| HeaderValue::from_str(text).map_err(|error| failure(FailureKind::Unreachable, error));
         head.headers.insert(URL, text(&head.uri.to_string())?);
         head.headers.insert(ASSETS, text(assets)?);
+        head.headers.insert(PURGED, purged.into());
         head.headers.insert(PASS, self.pass.clone());
         Ok(())
     }
@@ -87,13 +93,17 @@ impl Tier {
     pub(crate) fn open(&self, head: &mut Parts) -> Result<Option<Errand>, Fault> {
         let Some(pass) = head.headers.remove(PASS) else { return Ok(None) };
         let (url, assets) = (head.headers.remove(URL), head.headers.remove(ASSETS));
+        let purged = head.headers.remove(PURGED);
         if Digest::of(pass.as_bytes()) != self.expected {
             return Err(Fault::NoPeer);
         }
         let text = |value: Option<HeaderValue>| value.and_then(|value| value.to_str().map(str::to_owned).ok());
         let url: Option<Uri> = text(url).and_then(|url| url.parse().ok()).filter(|url: &Uri| url.authority().is_some());
         match (url, text(assets)) {
-            (Some(url), Some(assets)) => Ok(Some(Errand { url, assets })),
+            (Some(url), Some(assets)) => {
+                let purged = text(purged).and_then(|number| number.parse().ok()).unwrap_or_default();
+                Ok(Some(Errand { url, assets, purged }))
+            }
             _ => Err(Fault::Target("another PoP asks without telling for what")),
         }
     }
@@ -185,7 +195,7 @@ mod tests {
         let ours = tier(&["lhr"]);
         let (mut head, ()) = http::Request::get("https://a.example/x?y").body(()).unwrap().into_parts();
         assert!(matches!(ours.open(&mut head), Ok(None)));
-        ours.seal(&mut head, "f/1").unwrap();
+        ours.seal(&mut head, "f/1", 7).unwrap();
         let mut stolen = head.clone();
         let errand = ours.open(&mut head).unwrap().unwrap();
         assert_eq!((errand.url.to_string().as_str(), errand.assets.as_str()), ("https://a.example/x?y", "f/1"));

@@ -89,6 +89,14 @@ async fn a_pop_hears_of_purges_over_nats_without_the_control_api_and_of_all_othe
             .is_ok_and(|r| r.status == 200)
     };
     eventually("the second origin is up", async || purge(second.address).await).await;
+    let fields = [("authorization", authorization.as_str())];
+    let last = async || get(second.address, "/v1/purges", &fields).await.json()["last"].clone();
+    let has = async |number: &serde_json::Value| {
+        let known = get(lone.fleet.admin(), "/v1/purges", &fields).await.json();
+        known["pops"].as_array().is_some_and(|pops| pops.iter().any(|p| p["pop"] == "lone" && p["number"] == *number))
+    };
+    let first = last().await;
+    eventually("it has that purge", async || has(&first).await).await;
     eventually("what is there is used", async || {
         let before = asked(&stub);
         page(lone.address, "/a/1").await;
@@ -100,8 +108,8 @@ async fn a_pop_hears_of_purges_over_nats_without_the_control_api_and_of_all_othe
     // Longer than the fence: what the second origin says each second is as good as a poll.
     tokio::time::sleep(Duration::from_secs(4)).await;
     let (before, validated) = (asked(&stub), conditional.load(Ordering::Relaxed));
-    page(lone.address, "/a/1").await;
-    assert_eq!(asked(&stub), before, "not fenced");
+    let reply = page(lone.address, "/a/1").await;
+    assert_eq!(asked(&stub), before, "not fenced: {:?}", reply.headers);
     assert!(purge(second.address).await);
     eventually("it has heard of the purge", async || {
         page(lone.address, "/a/1").await;
@@ -113,12 +121,7 @@ async fn a_pop_hears_of_purges_over_nats_without_the_control_api_and_of_all_othe
     // Without a server, there is still the log.
     drop(server);
     assert!(purge(second.address).await);
-    let fields = [("authorization", authorization.as_str())];
-    let newest = get(second.address, "/v1/purges", &fields).await.json()["last"].clone();
+    let newest = last().await;
     lone.fleet.signal("origin", Signal::CONT);
-    eventually("it has read of the purge", async || {
-        let known = get(lone.fleet.admin(), "/v1/purges", &fields).await.json();
-        known["pops"].as_array().is_some_and(|pops| pops.iter().any(|p| p["pop"] == "lone" && p["number"] == newest))
-    })
-    .await;
+    eventually("it has read of the purge", async || has(&newest).await).await;
 }
