@@ -8,6 +8,7 @@
 //! - [`fallback`]: where a request runs, here or in the region.
 //! - [`price`]: the book of prices; [`usage`]: what was used, and what it costs.
 //! - [`load`]: what has to be carried; [`plan`]: the cheapest mix that carries it.
+//! - [`simulate`]: a fleet on paper, with the same policies, and what they cost against one that knows the future.
 
 pub mod fallback;
 pub mod invalid;
@@ -16,6 +17,7 @@ pub mod moment;
 pub mod plan;
 pub mod price;
 pub mod scale;
+pub mod simulate;
 mod span;
 pub mod usage;
 

@@ -1,5 +1,7 @@
 //! What has to be carried: requests a second for each hour of a typical week, measured, from a trace, or described.
 
+pub mod process;
+
 use serde::{Deserialize, Serialize};
 
 /// Hours of a week. The first is Monday, 0 to 1 o'clock UTC.

@@ -15,6 +15,7 @@ pub(crate) mod pops;
 pub(crate) mod protection;
 pub(crate) mod purge;
 pub(crate) mod rollback;
+pub(crate) mod simulate;
 pub(crate) mod snapshot;
 pub(crate) mod up;
 pub(crate) mod versions;
@@ -44,6 +45,7 @@ enum Command {
     Purge(purge::Purge),
     Pops(pops::Pops),
     Plan(plan::Plan),
+    Simulate(simulate::Simulate),
     Bench(bench::Bench),
     Jwt(jwt::Jwt),
     Limits(limits::Limits),
@@ -72,6 +74,7 @@ impl Cli {
             Command::Purge(purge) => purge.run(),
             Command::Pops(pops) => pops.run(),
             Command::Plan(plan) => plan.run(),
+            Command::Simulate(simulate) => simulate.run(),
             Command::Bench(bench) => bench.run(),
             Command::Jwt(jwt) => jwt.run(),
             Command::Limits(limits) => limits.run(),

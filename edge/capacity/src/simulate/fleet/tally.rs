@@ -1,0 +1,116 @@
+//! What was counted.
+
+use super::super::histogram::Histogram;
+
+/// Why a request was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The queue of its PoP was full.
+    QueueFull,
+    /// It waited too long.
+    QueueTimeout,
+    /// Its node was lost while it ran.
+    NodeLost,
+    /// No node of its PoP served.
+    PopDown,
+    /// The queue of the origin was full.
+    OriginBusy,
+    /// The queue of the region was full.
+    RegionBusy,
+}
+
+impl Refusal {
+    /// All of them, in the order of the counts.
+    pub const ALL: [Self; 6] =
+        [Self::QueueFull, Self::QueueTimeout, Self::NodeLost, Self::PopDown, Self::OriginBusy, Self::RegionBusy];
+
+    /// As a label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::NodeLost => "node_lost",
+            Self::PopDown => "pop_down",
+            Self::OriginBusy => "origin_busy",
+            Self::RegionBusy => "region_busy",
+        }
+    }
+}
+
+/// Counts of a simulation. Those without another word are of all requests, and the rest of those after the warm-up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// Requests that arrived.
+    pub arrived: u64,
+    /// That were answered.
+    pub answered: u64,
+    /// That were refused, in the order of [`Refusal::ALL`].
+    pub refused: [u64; 6],
+    /// That were still on their way at the end.
+    pub in_flight: u64,
+    /// After the warm-up: refused, or too late.
+    pub violations: u64,
+    /// From the client's sending to its receiving.
+    pub latency: Histogram,
+    /// From the arrival in the PoP until a worker takes it.
+    pub waits: Histogram,
+    /// Isolates that were found: warm, blank, none.
+    pub starts: [u64; 3],
+    /// Hits and misses of the caches in front.
+    pub front: (u64, u64),
+    /// Hits and misses of the caches behind.
+    pub behind: (u64, u64),
+    /// Requests to the origin, and to the region (of all).
+    pub asked: [u64; 2],
+    /// Each PoP.
+    pub pops: Vec<PopTally>,
+    /// The most nodes that served at once, when the policy looked.
+    pub most_nodes: u32,
+    /// Events.
+    pub events: u64,
+    /// How long it lasted, in seconds.
+    pub duration: f64,
+}
+
+/// Counts of one PoP.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PopTally {
+    /// Its name.
+    pub name: String,
+    /// Requests that arrived.
+    pub arrived: u64,
+    /// That were refused.
+    pub refused: u64,
+    /// After the warm-up: refused, or too late.
+    pub violations: u64,
+    /// From the client's sending to its receiving.
+    pub latency: Histogram,
+    /// Nodes times the time from their order until they were given back.
+    pub node_seconds: f64,
+    /// Requests that run or wait in the PoP, on average.
+    pub in_flight_mean: f64,
+    /// Nodes that serve at the end.
+    pub nodes: u32,
+}
+
+impl Tally {
+    pub(super) fn new(pops: usize) -> Self {
+        Self { pops: vec![PopTally::default(); pops], ..Self::default() }
+    }
+
+    /// All that were refused.
+    pub fn refusals(&self) -> u64 {
+        self.refused.iter().sum()
+    }
+
+    /// Violations as a part of the requests after the warm-up that had an outcome.
+    pub fn violated(&self) -> f64 {
+        let late = self.latency.count() + self.refusals();
+        if late == 0 { 0.0 } else { self.violations as f64 / late as f64 }
+    }
+
+    /// Nodes times time, of all PoPs.
+    pub fn node_seconds(&self) -> f64 {
+        self.pops.iter().map(|pop| pop.node_seconds).sum()
+    }
+}

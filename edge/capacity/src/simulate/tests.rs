@@ -1,0 +1,150 @@
+//! Against what queueing theory knows.
+
+use proptest::prelude::*;
+
+use super::pilot::Scaling;
+use super::scenario::{Fault, Functions, NodeKind, Objects, Place, PopPlan};
+use super::*;
+use crate::load::process::Process;
+use crate::scale::ready::erlang_c;
+
+/// One PoP with `workers`, isolates that never have to start, and a queue without a bound that matters.
+fn queue(workers: u32, rate: f64, service: Law, requests: f64) -> Scenario {
+    let none = Law::Constant(Span(0.0));
+    Scenario {
+        name: "queue".into(),
+        duration: Span(requests / rate),
+        warm_up: Span(requests / rate / 50.0),
+        load: Process { rate, ..Process::default() },
+        recorded: Vec::new(),
+        functions: Functions { service, pooled: none.clone(), unpooled: none, ..Functions::default() },
+        objects: None,
+        pops: vec![PopPlan::default()],
+        node: NodeKind { workers, queue: 1_000_000, patience: Span(1e6), ..NodeKind::default() },
+        scaling: Scaling::Fixed,
+        origin: None,
+        region: None,
+        faults: Vec::new(),
+        objective: Default::default(),
+        control: None,
+        sample: 1.0,
+    }
+}
+
+fn play(scenario: &Scenario, seed: u64) -> Tally {
+    run(scenario, seed, &mut |_| ()).unwrap()
+}
+
+fn mean_wait(scenario: &Scenario) -> f64 {
+    // Several runs, so that the error of each does not count.
+    (1..=3).map(|seed| play(scenario, seed).waits.mean()).sum::<f64>() / 3.0
+}
+
+#[test]
+fn mean_waits_are_those_of_erlang_and_of_pollaczek_and_khinchine_within_two_percent() {
+    let ms = |ms: f64| Span(ms / 1e3);
+    let exponential = Law::Exponential(ms(10.0));
+    for (workers, use_) in [(1, 0.5), (1, 0.7), (4, 0.8), (8, 0.8)] {
+        let rate = f64::from(workers) * use_ / 0.01;
+        let seen = mean_wait(&queue(workers, rate, exponential.clone(), 2e6));
+        let load = rate * 0.01;
+        let told = erlang_c(workers as usize, load) * 0.01 / (f64::from(workers) - load);
+        assert!((seen / told - 1.0).abs() < 0.02, "M/M/{workers} at {use_}: {seen} and not {told}");
+    }
+    for law in [Law::Constant(ms(10.0)), Law::Lognormal { p50: ms(8.0), p99: ms(30.0) }] {
+        let (mean, square) = law.moments();
+        let rate = 0.7 / mean;
+        let seen = mean_wait(&queue(1, rate, law.clone(), 1e6));
+        let told = rate * square / (2.0 * (1.0 - rate * mean));
+        assert!((seen / told - 1.0).abs() < 0.02, "M/G/1 with {law:?}: {seen} and not {told}");
+    }
+}
+
+#[test]
+fn what_is_in_flight_is_the_rate_times_the_time_that_it_takes() {
+    let mut scenario = queue(4, 300.0, Law::Exponential(Span(0.01)), 3e5);
+    scenario.warm_up = Span(0.0);
+    let tally = play(&scenario, 1);
+    let told = tally.answered as f64 / tally.duration * tally.latency.mean();
+    let seen = tally.pops[0].in_flight_mean;
+    assert!((seen / told - 1.0).abs() < 0.001, "{seen} and not {told}");
+}
+
+/// Everything that there is, small.
+fn everything() -> Scenario {
+    let mut scenario = queue(2, 600.0, Law::Exponential(Span(0.005)), 2e4);
+    let pop = |name: &str| PopPlan {
+        name: name.into(),
+        origin: Span(0.04),
+        region: Span(0.06),
+        nodes: 2,
+        ..PopPlan::default()
+    };
+    scenario.pops = vec![pop("a"), pop("b"), pop("c")];
+    scenario.functions =
+        Functions { count: 50, kept: 8, service: Law::Exponential(Span(0.005)), ..Functions::default() };
+    scenario.objects = Some(Objects {
+        count: 10_000,
+        popularity: 0.9,
+        fresh_for: Span(10.0),
+        front: 100,
+        behind: 500,
+        keep: cache::Keep::TinyLfu,
+    });
+    scenario.node = NodeKind { queue: 4, patience: Span(0.05), start: Law::Constant(Span(5.0)), ..NodeKind::default() };
+    let place = |workers| Some(Place { workers, queue: 10, service: Some(Law::Exponential(Span(0.02))) });
+    (scenario.origin, scenario.region) = (place(12), place(2));
+    scenario.faults = vec![
+        Fault { at: Span(10.0), pop: "a".into(), nodes: None, notice: Span(0.0), back: Some(Span(5.0)) },
+        Fault { at: Span(20.0), pop: "b".into(), nodes: Some(1), notice: Span(2.0), back: None },
+    ];
+    scenario.scaling = Scaling::Knative { concurrency: Default::default() };
+    scenario
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_another_gives_others() {
+    let of = |seed| format!("{:?}", play(&everything(), seed));
+    assert_eq!(of(1), of(1));
+    assert_ne!(of(1), of(2));
+}
+
+#[test]
+fn the_hit_ratio_of_a_pop_is_within_two_points_of_ches() {
+    let mut scenario = queue(8, 1000.0, Law::Constant(Span(0.001)), 2e5);
+    scenario.objects = Some(Objects {
+        count: 5000,
+        popularity: 0.9,
+        fresh_for: Span(1e6),
+        front: 500,
+        behind: 0,
+        keep: cache::Keep::Lru,
+    });
+    let tally = play(&scenario, 1);
+    let seen = tally.front.0 as f64 / (tally.front.0 + tally.front.1) as f64;
+    let told = cache::che(popular::Popular::zipf(5000, 0.9).parts(), 500);
+    assert!((seen - told).abs() < 0.02, "{seen} and not {told}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn no_request_is_lost(
+        seed: u64, rate in 1.0..3000.0_f64, at in 0.0..30.0_f64, notice in 0.0..10.0_f64, nodes in prop::option::of(0..4_u32),
+        back in prop::option::of(0.0..10.0_f64), knative: bool, region: bool,
+    ) {
+        let mut scenario = everything();
+        scenario.load.rate = rate;
+        scenario.duration = Span(30.0);
+        scenario.faults.push(Fault { at: Span(at), pop: "c".into(), nodes, notice: Span(notice), back: back.map(Span) });
+        if !knative {
+            scenario.scaling = Scaling::Hpa { target: 80.0, horizontal: Default::default() };
+        }
+        if !region {
+            scenario.region = None;
+        }
+        let tally = play(&scenario, seed);
+        prop_assert_eq!(tally.arrived, tally.answered + tally.refusals() + tally.in_flight);
+        prop_assert_eq!(tally.pops.iter().map(|pop| pop.arrived).sum::<u64>(), tally.arrived);
+    }
+}
