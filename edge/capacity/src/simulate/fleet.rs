@@ -59,6 +59,8 @@ struct Request {
     function: u32,
     object: u32,
     service: Nanos,
+    /// When a worker took it.
+    started: Nanos,
     /// Whether an isolate of the PoP is held for it.
     leased: bool,
 }
@@ -200,7 +202,7 @@ impl<'a> Fleet<'a> {
         self.next_arrival();
         let pop = self.shares.draw(&mut self.chances.place);
         let object = self.objects.as_ref().map_or(0, |objects| objects.draw(&mut self.chances.place));
-        let request = Request { at: now, pop, node: 0, function, object, service, leased: false };
+        let request = Request { at: now, pop, node: 0, function, object, service, started: 0, leased: false };
         self.tally.arrived += 1;
         self.tally.pops[pop as usize].arrived += 1;
         if self.objects.is_some() && self.pops[pop as usize].front.look_up(object, now) {
@@ -210,6 +212,7 @@ impl<'a> Fleet<'a> {
         self.tally.front.1 += u64::from(self.objects.is_some() && now >= self.warm_up);
         let id = self.keep(request);
         self.pops[pop as usize].meter(now);
+        self.pops[pop as usize].came();
         if self.pops[pop as usize].free_node().is_some() {
             return self.start(id);
         }
@@ -232,7 +235,7 @@ impl<'a> Fleet<'a> {
         let pop = &mut self.pops[request.pop as usize];
         let Some(node) = pop.occupy() else { return };
         request.node = node;
-        request.leased = true;
+        (request.leased, request.started) = (true, now);
         let ready = (functions.ready * pop.workers()) as usize;
         let again = now.saturating_add(functions.refill.draw(&mut self.chances.start));
         let found = pop.isolates.take(request.function, ready, now, again);
@@ -253,7 +256,7 @@ impl<'a> Fleet<'a> {
         let request = self.requests[id as usize];
         let pop = &mut self.pops[request.pop as usize];
         pop.meter(now);
-        if pop.release(request.node, now) == Standing::Gone {
+        if pop.release(request.node, now - request.started, now) == Standing::Gone {
             // It was lost with its node, whose end took it off the count of what runs there.
             return self.refuse(id, Refusal::NodeLost);
         }

@@ -34,7 +34,7 @@ pub enum Scaling {
         #[serde(default)]
         concurrency: Concurrency,
     },
-    /// Ours: requests in flight, a forecast, a schedule, one decision.
+    /// Ours: the workers that requests need, a forecast, a schedule, one decision.
     Combined(Box<Combined>),
     /// So many nodes serve in each slot: what a policy would do that knows the future.
     Planned {
@@ -124,6 +124,8 @@ pub(super) struct Measure {
     pub(super) used: f64,
     /// Requests in flight, those that wait with them.
     pub(super) in_flight: f64,
+    /// Requests that came, times how long one occupies a worker: the workers that they need, however many there are.
+    pub(super) demand: f64,
 }
 
 /// A policy at work in one PoP.
@@ -189,13 +191,16 @@ impl Pilot {
     pub(super) fn look(&mut self, seen: Measure) -> u32 {
         let now = Moment::after_epoch(Duration::from_nanos(seen.now));
         let current = seen.serving + seen.coming;
+        // In our policy what waits does not count: it would be taken for a load that stays, and every queue would become
+        // an order of nodes that come when it is gone.
+        let flight = if self.state.is_some() { seen.demand } else { seen.in_flight };
         // The seconds that have passed, each with their mean.
         for second in 1..=2 {
             let at = now.before(Duration::from_secs(second));
-            self.stable.record(at, seen.in_flight);
-            self.panic.record(at, seen.in_flight);
+            self.stable.record(at, flight);
+            self.panic.record(at, flight);
         }
-        self.count(seen.in_flight);
+        self.count(flight);
         let load = self.stable.mean(now).zip(self.panic.mean(now)).map(|(stable, panic)| Load { stable, panic });
         match &self.scaling {
             Scaling::Fixed => current,

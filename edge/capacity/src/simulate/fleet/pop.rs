@@ -66,8 +66,11 @@ pub(super) struct Pop {
     busy_area: u128,
     worker_area: u128,
     metered: Nanos,
-    /// The areas at the last look.
-    looked: (Nanos, u128, u128, u128),
+    /// The areas and what had come at the last look.
+    looked: (Nanos, u128, u128, u128, u64),
+    /// Requests that came for a worker; how long those that are done occupied one, and how many these are.
+    came: u64,
+    worked: (u128, u64),
 }
 
 impl Pop {
@@ -97,7 +100,9 @@ impl Pop {
             busy_area: 0,
             worker_area: 0,
             metered: 0,
-            looked: (0, 0, 0, 0),
+            looked: (0, 0, 0, 0, 0),
+            came: 0,
+            worked: (0, 0),
         };
         for _ in 0..plan.nodes {
             let node = pop.order(0);
@@ -118,16 +123,23 @@ impl Pop {
     /// What was measured since the last look.
     pub(super) fn measure(&mut self, now: Nanos) -> Measure {
         self.meter(now);
-        let (then, busy, flight, workers) =
-            std::mem::replace(&mut self.looked, (now, self.busy_area, self.flight_area, self.worker_area));
+        let areas = (now, self.busy_area, self.flight_area, self.worker_area, self.came);
+        let (then, busy, flight, workers, came) = std::mem::replace(&mut self.looked, areas);
         let (passed, workers) = ((now - then).max(1), (self.worker_area - workers).max(1));
+        let each = if self.worked.1 == 0 { 0.0 } else { self.worked.0 as f64 / self.worked.1 as f64 };
         Measure {
             now,
             serving: self.serving,
             coming: self.coming,
             used: (self.busy_area - busy) as f64 / workers as f64,
             in_flight: (self.flight_area - flight) as f64 / passed as f64,
+            demand: (self.came - came) as f64 * each / passed as f64,
         }
+    }
+
+    /// A request came for a worker.
+    pub(super) fn came(&mut self) {
+        self.came += 1;
     }
 
     pub(super) fn serving(&self) -> u32 {
@@ -159,8 +171,9 @@ impl Pop {
         Some(node)
     }
 
-    /// A worker is done. Tells how its node stood.
-    pub(super) fn release(&mut self, number: u32, now: Nanos) -> Standing {
+    /// A worker is done after so long. Tells how its node stood.
+    pub(super) fn release(&mut self, number: u32, took: Nanos, now: Nanos) -> Standing {
+        self.worked = (self.worked.0 + u128::from(took), self.worked.1 + 1);
         let node = &mut self.nodes[number as usize];
         let standing = node.standing;
         if standing == Standing::Gone {

@@ -84,24 +84,24 @@ pub fn ours(scenario: &Scenario, seed: u64) -> Scaling {
     let seconds = Duration::from_secs;
     let concurrency = Concurrency {
         capacity: f64::from(WORKERS),
-        utilisation: 0.93,
-        stable_window: seconds(30),
+        utilisation: 0.97,
+        stable_window: seconds(60),
         panic_window: 20.0,
-        panic_threshold: 1.3,
+        panic_threshold: 1.5,
         to_zero: false,
         ..Concurrency::default()
     };
     let policy = Policy {
         horizontal: Horizontal { max: 1000, ..Horizontal::default() },
         concurrency: Some(concurrency),
-        settle: seconds(60),
+        settle: Duration::ZERO,
         ..Policy::default()
     };
     let predict = Predict {
         step: seconds(STEP),
         season: Duration::from_secs_f64(DAY),
         horizon: seconds(5 * STEP),
-        level: 0.8,
+        level: 0.6,
         folds: 12,
     };
     Scaling::Combined(Box::new(Combined {

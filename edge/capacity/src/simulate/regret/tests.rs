@@ -92,7 +92,8 @@ fn tuning() {
             }
             list.push(scaling);
         }
-        let rows = compare(load, &scenario, &list, 1);
+        let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().unwrap());
+        let rows = compare(load, &scenario, &list, seed);
         println!("{tunes}\n{}", text(&rows));
     }
 }
