@@ -4,7 +4,7 @@ mod desk;
 mod pop;
 mod tally;
 
-pub use tally::{PopTally, Refusal, Tally};
+pub use tally::{PopTally, Refusal, SLOT, Tally};
 
 use self::desk::Desk;
 use self::pop::{Node, Pop, Standing};
@@ -383,8 +383,7 @@ impl<'a> Fleet<'a> {
             self.tally.latency.record(took);
             self.tally.pops[pop].latency.record(took);
             if took > self.scenario.objective.latency.nanos() {
-                self.tally.violations += 1;
-                self.tally.pops[pop].violations += 1;
+                self.tally.violation(pop, request.at);
             }
         }
     }
@@ -395,8 +394,7 @@ impl<'a> Fleet<'a> {
         pop.refused += 1;
         self.tally.refused[refusal as usize] += 1;
         if request.at >= self.warm_up {
-            self.tally.violations += 1;
-            pop.violations += 1;
+            self.tally.violation(request.pop as usize, request.at);
         }
         self.drop(id);
     }

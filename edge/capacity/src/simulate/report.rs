@@ -31,6 +31,8 @@ pub struct Report {
     pub throughput: f64,
     /// Refused or too late, as a part of all after the warm-up.
     pub violated: f64,
+    /// Between which seconds after the beginning these came.
+    pub violated_between: Option<(f64, f64)>,
     /// The part that may be.
     pub violations_allowed: f64,
     /// Seconds, from the client's sending to its receiving: p50, p90, p99, p99.9.
@@ -159,6 +161,7 @@ impl Report {
             in_flight: tally.in_flight,
             throughput: rate(tally.answered),
             violated: tally.violated(),
+            violated_between: tally.violated_between(),
             violations_allowed: scenario.objective.violations,
             latency: [quantile(0.5), quantile(0.9), quantile(0.99), quantile(0.999)],
             wait: tally.waits.mean(),
@@ -207,6 +210,9 @@ impl Report {
                 format!("{} from the pool, {} with the pool empty", percent(self.cold[0]), percent(self.cold[1])),
             ),
         ];
+        if let Some((from, until)) = self.violated_between {
+            lines.push(("", format!("the first after {from:.0} s, the last before {until:.0} s")));
+        }
         for (name, hits) in ["cache in front", "cache behind"].into_iter().zip(self.hits) {
             if let Some(hits) = hits {
                 lines.push((name, format!("{} hits", percent(hits))));

@@ -148,3 +148,24 @@ proptest! {
         prop_assert_eq!(tally.pops.iter().map(|pop| pop.arrived).sum::<u64>(), tally.arrived);
     }
 }
+
+#[test]
+fn the_scenarios_beside_the_crate_say_what_they_are_there_to_say() {
+    let report = |text: &str| {
+        let scenario = Scenario::parse(text).unwrap();
+        let report = report::Report::new(&scenario, 1, &play(&scenario, 1));
+        println!("{}: {:#?}", report.scenario, report.lines());
+        report
+    };
+    let three = report(include_str!("../../scenarios/three-pops.toml"));
+    assert!(three.asked[1] > 0.0, "what the lost PoP cannot take goes to the region");
+    let sale = report(include_str!("../../scenarios/flash-sale.toml"));
+    let (from, until) = sale.violated_between.unwrap();
+    assert!(from >= 300.0 && until <= 900.0, "while nodes are on their way: {from} to {until}");
+    let planet = report(include_str!("../../scenarios/planet.toml"));
+    let control = planet.control.unwrap();
+    assert_eq!(control.manifest_bytes, 3e6);
+    assert_eq!(control.purge_rate, 3000.0);
+    assert!((planet.throughput / 1e6 - 1.0).abs() < 0.01 && planet.pops.len() == 300);
+    assert!(planet.assumptions.iter().any(|told| told.contains("0.001")));
+}

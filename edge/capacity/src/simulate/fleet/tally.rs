@@ -1,6 +1,10 @@
 //! What was counted.
 
+use super::super::Nanos;
 use super::super::histogram::Histogram;
+
+/// Seconds of a slot in which violations are counted.
+pub const SLOT: f64 = 15.0;
 
 /// Why a request was not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub struct Tally {
     pub in_flight: u64,
     /// After the warm-up: refused, or too late.
     pub violations: u64,
+    /// By when they came, in slots of [`SLOT`] seconds.
+    pub violated_in: Vec<u64>,
     /// From the client's sending to its receiving.
     pub latency: Histogram,
     /// From the arrival in the PoP until a worker takes it.
@@ -96,6 +102,23 @@ pub struct PopTally {
 impl Tally {
     pub(super) fn new(pops: usize) -> Self {
         Self { pops: vec![PopTally::default(); pops], ..Self::default() }
+    }
+
+    /// One more violation, by a request that came then.
+    pub(super) fn violation(&mut self, pop: usize, came: Nanos) {
+        let slot = (came as f64 / 1e9 / SLOT) as usize;
+        if slot >= self.violated_in.len() {
+            self.violated_in.resize(slot + 1, 0);
+        }
+        self.violated_in[slot] += 1;
+        self.violations += 1;
+        self.pops[pop].violations += 1;
+    }
+
+    /// Between which seconds after the beginning violating requests came.
+    pub fn violated_between(&self) -> Option<(f64, f64)> {
+        let first = self.violated_in.iter().position(|count| *count > 0)?;
+        Some((first as f64 * SLOT, self.violated_in.len() as f64 * SLOT))
     }
 
     /// All that were refused.

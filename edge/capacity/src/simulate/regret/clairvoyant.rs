@@ -54,6 +54,23 @@ impl Slots {
         Self { violations: least.into_iter().zip(counts).collect(), start: (start / SLOT).ceil() as usize }
     }
 
+    /// Takes away what was planned for the slots that broke the objective, and for those before them. Tells whether there
+    /// is anything left to try.
+    pub(super) fn raise(&mut self, plan: &[u32], violated_in: &[u64]) -> bool {
+        let mut raised = false;
+        for slot in 0..plan.len() {
+            let broken = |slot: usize| violated_in.get(slot).copied().unwrap_or(0) > 0;
+            let (least, counts) = &mut self.violations[slot];
+            if (broken(slot) || broken(slot + 1)) && *least <= plan[slot] {
+                let gone = (plan[slot] + 1 - *least) as usize;
+                counts.drain(..gone.min(counts.len()));
+                *least = plan[slot] + 1;
+                raised = true;
+            }
+        }
+        raised
+    }
+
     fn count(&self, slot: usize, nodes: u32) -> f64 {
         let (least, counts) = &self.violations[slot];
         match nodes.checked_sub(*least) {
@@ -64,7 +81,7 @@ impl Slots {
     }
 
     fn most(&self) -> u32 {
-        self.violations.iter().map(|(least, counts)| least + counts.len() as u32 - 1).max().unwrap_or(1)
+        self.violations.iter().map(|(least, counts)| least + (counts.len() as u32).saturating_sub(1)).max().unwrap_or(1)
     }
 }
 

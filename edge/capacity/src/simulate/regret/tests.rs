@@ -67,33 +67,3 @@ proptest! {
         prop_assert!((cost(&slots, &plan, price) - by_trying(&slots, price)).abs() < 1e-9);
     }
 }
-
-#[test]
-fn tuning() {
-    let Ok(tunes) = std::env::var("TUNE") else { return };
-    for load in std::env::var("LOADS").unwrap_or_else(|_| "daily,noisy".into()).split(',') {
-        let load = LOADS.into_iter().find(|name| *name == load).unwrap();
-        let scenario = trial(load);
-        let mut list = Vec::new();
-        for tune in tunes.split(' ') {
-            let v: Vec<f64> = tune.split(',').map(|x| x.parse().unwrap()).collect();
-            let mut scaling = ours(&scenario, 1);
-            if let Scaling::Combined(c) = &mut scaling {
-                let k = c.policy.concurrency.as_mut().unwrap();
-                k.utilisation = v[0];
-                k.stable_window = std::time::Duration::from_secs_f64(v[1]);
-                k.panic_window = v[2] / v[1] * 100.0;
-                k.panic_threshold = v[3];
-                c.policy.settle = std::time::Duration::from_secs_f64(v[4]);
-                c.predict.as_mut().unwrap().level = v[5];
-                if v[6] == 0.0 {
-                    c.predict = None;
-                }
-            }
-            list.push(scaling);
-        }
-        let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().unwrap());
-        let rows = compare(load, &scenario, &list, seed);
-        println!("{tunes}\n{}", text(&rows));
-    }
-}
