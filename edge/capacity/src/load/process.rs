@@ -93,30 +93,6 @@ impl Arrivals {
         Self { process, chance, burst: 0, burst_until, now: 0.0 }
     }
 
-    /// When the next request comes; never, when the rate is 0 for good.
-    pub fn next(&mut self) -> Option<Nanos> {
-        // Thinning (Lewis and Shedler), with a bound that holds up to the next change of its parts.
-        loop {
-            let (bound, until) = self.bound();
-            let gap = if bound > 0.0 { self.chance.exponential() / bound } else { f64::INFINITY };
-            if self.now + gap >= until {
-                if until == f64::INFINITY {
-                    return None;
-                }
-                self.now = until;
-                if until >= self.burst_until {
-                    self.change_burst();
-                }
-                continue;
-            }
-            self.now += gap;
-            let rate = self.process.shape(self.now) * self.factor();
-            if rate >= bound || self.chance.unit() * bound < rate {
-                return Some(nanos(self.now));
-            }
-        }
-    }
-
     fn factor(&self) -> f64 {
         self.process.bursts.as_ref().map_or(1.0, |bursts| bursts.factors[self.burst])
     }
@@ -149,6 +125,34 @@ impl Arrivals {
             }
         }
         (rate, until)
+    }
+}
+
+/// When requests come; it ends when the rate is 0 for good.
+impl Iterator for Arrivals {
+    type Item = Nanos;
+
+    fn next(&mut self) -> Option<Nanos> {
+        // Thinning (Lewis and Shedler), with a bound that holds up to the next change of its parts.
+        loop {
+            let (bound, until) = self.bound();
+            let gap = if bound > 0.0 { self.chance.exponential() / bound } else { f64::INFINITY };
+            if self.now + gap >= until {
+                if until == f64::INFINITY {
+                    return None;
+                }
+                self.now = until;
+                if until >= self.burst_until {
+                    self.change_burst();
+                }
+                continue;
+            }
+            self.now += gap;
+            let rate = self.process.shape(self.now) * self.factor();
+            if rate >= bound || self.chance.unit() * bound < rate {
+                return Some(nanos(self.now));
+            }
+        }
     }
 }
 

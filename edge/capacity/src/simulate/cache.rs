@@ -86,6 +86,12 @@ impl Cache {
         }
     }
 
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.kept.clear();
+        self.used.clear();
+    }
+
     /// How many are kept.
     pub fn len(&self) -> usize {
         self.kept.len()

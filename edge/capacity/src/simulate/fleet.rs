@@ -4,7 +4,8 @@ mod desk;
 mod pop;
 mod tally;
 
-pub use tally::{PopTally, Refusal, SLOT, Tally};
+pub(super) use tally::SLOT;
+pub use tally::{PopTally, Refusal, Tally};
 
 use self::desk::Desk;
 use self::pop::{Node, Pop, Standing};
@@ -205,7 +206,8 @@ impl<'a> Fleet<'a> {
         let request = Request { at: now, pop, node: 0, function, object, service, started: 0, leased: false };
         self.tally.arrived += 1;
         self.tally.pops[pop as usize].arrived += 1;
-        if self.objects.is_some() && self.pops[pop as usize].front.look_up(object, now) {
+        let at = &mut self.pops[pop as usize];
+        if self.objects.is_some() && at.serving() > 0 && at.front.look_up(object, now) {
             self.tally.front.0 += u64::from(now >= self.warm_up);
             return self.answer(request);
         }
@@ -472,7 +474,8 @@ impl<'a> Fleet<'a> {
         at.meter(now);
         at.lose(nodes, now);
         if at.serving() == 0 {
-            // Nobody is there to keep a queue.
+            // Nobody is there to keep a queue, a cache or an isolate.
+            at.forget();
             for id in std::mem::take(&mut at.queue) {
                 self.elsewhere(id, Refusal::PopDown);
             }

@@ -153,9 +153,7 @@ proptest! {
 fn the_scenarios_beside_the_crate_say_what_they_are_there_to_say() {
     let report = |text: &str| {
         let scenario = Scenario::parse(text).unwrap();
-        let report = report::Report::new(&scenario, 1, &play(&scenario, 1));
-        println!("{}: {:#?}", report.scenario, report.lines());
-        report
+        report::Report::new(&scenario, 1, &play(&scenario, 1))
     };
     let three = report(include_str!("../../scenarios/three-pops.toml"));
     assert!(three.asked[1] > 0.0, "what the lost PoP cannot take goes to the region");

@@ -257,6 +257,13 @@ impl Pop {
         }
     }
 
+    /// The caches and the isolates are gone with the last node.
+    pub(super) fn forget(&mut self) {
+        self.front.clear();
+        self.behind.clear();
+        self.isolates = Isolates::default();
+    }
+
     fn kill(&mut self, number: u32, now: Nanos) {
         let node = &mut self.nodes[number as usize];
         if node.standing != Standing::Gone {

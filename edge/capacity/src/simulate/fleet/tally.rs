@@ -4,7 +4,7 @@ use super::super::Nanos;
 use super::super::histogram::Histogram;
 
 /// Seconds of a slot in which violations are counted.
-pub const SLOT: f64 = 15.0;
+pub(in crate::simulate) const SLOT: f64 = 15.0;
 
 /// Why a request was not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -58,13 +58,12 @@ impl Slots {
     /// is anything left to try.
     pub(super) fn raise(&mut self, plan: &[u32], violated_in: &[u64]) -> bool {
         let mut raised = false;
-        for slot in 0..plan.len() {
-            let broken = |slot: usize| violated_in.get(slot).copied().unwrap_or(0) > 0;
-            let (least, counts) = &mut self.violations[slot];
-            if (broken(slot) || broken(slot + 1)) && *least <= plan[slot] {
-                let gone = (plan[slot] + 1 - *least) as usize;
+        let broken = |slot: usize| violated_in.get(slot).copied().unwrap_or(0) > 0;
+        for (slot, ((least, counts), planned)) in self.violations.iter_mut().zip(plan).enumerate() {
+            if (broken(slot) || broken(slot + 1)) && *least <= *planned {
+                let gone = (planned + 1 - *least) as usize;
                 counts.drain(..gone.min(counts.len()));
-                *least = plan[slot] + 1;
+                *least = planned + 1;
                 raised = true;
             }
         }
