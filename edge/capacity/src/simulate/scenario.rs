@@ -238,7 +238,7 @@ impl Scenario {
         check.that(self.warm_up < self.duration, "warm_up", "must be shorter than `duration`");
         check.within("sample", self.sample, 1e-9..=1.0);
         if self.recorded.is_empty() {
-            check.that(self.load.rate > 0.0, "load.rate", "must be requests a second above 0: there is no load");
+            check.that(self.load.rate != 0.0, "load.rate", "must be above 0, but it is 0: there is no load");
             check.under("load", |check| self.load.check(check));
         }
         let expected = self.load.most() * self.duration.0;
