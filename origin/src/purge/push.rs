@@ -41,7 +41,8 @@ impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let sound = text.starts_with("nats://") || text.starts_with("tls://");
+        let host = text.strip_prefix("nats://").or_else(|| text.strip_prefix("tls://"));
+        let sound = host.is_some_and(|host| !host.is_empty());
         let address = text.parse().ok().filter(|_| sound);
         address.map(Self).ok_or_else(|| "write the URL of a NATS server: nats://host:4222".to_owned())
     }

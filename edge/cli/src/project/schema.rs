@@ -240,19 +240,23 @@ fn config(findings: &mut Findings<'_>, fields: &mut Fields<'_>, folder: &Folder)
     if let Some(field) = fields.get("compatibility_flags") {
         compatibility_flags(findings, &field);
     }
+    // In this order: of two things with one name on env, the later is told of.
+    let vars = fields.get("vars").map(|field| vars(findings, &mut names, &field)).unwrap_or_default();
+    let ratelimits = bindings::each(findings, &mut names, fields.get("ratelimits"), bindings::ratelimit);
+    let jwt = bindings::each(findings, &mut names, fields.get("jwt"), |findings, names, field| {
+        tokens::verifier(findings, names, folder, field)
+    });
     let cohorts = bindings::each(findings, &mut names, fields.get("cohorts"), bindings::cohorts);
     let (routes, route_caches) = routes(findings, fields, &cohorts);
     FunctionConfig {
         compatibility_date: date.unwrap_or_default(),
-        vars: fields.get("vars").map(|field| vars(findings, &mut names, &field)).unwrap_or_default(),
+        vars,
         routes,
         route_caches,
         cache: fields.get("cache").and_then(|field| cache(findings, &field, &cohorts)).flatten(),
         limits: fields.get("limits").map(|field| limits::limits(findings, &field)).unwrap_or_default(),
-        ratelimits: bindings::each(findings, &mut names, fields.get("ratelimits"), bindings::ratelimit),
-        jwt: bindings::each(findings, &mut names, fields.get("jwt"), |findings, names, field| {
-            tokens::verifier(findings, names, folder, field)
-        }),
+        ratelimits,
+        jwt,
         cohorts,
         on_failure: fields.get("on_failure").map(|field| on_failure(findings, &field)).unwrap_or_default(),
         min_ready: fields.get("min_ready").and_then(|field| min_ready(findings, &field)).unwrap_or_default(),
