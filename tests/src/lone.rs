@@ -1,9 +1,10 @@
 //! One PoP in front of a server that a test brings along.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use crate::fleet::{Fleet, eventually, function};
+use crate::free_address;
 
 /// The hosts of [`Lone::for_all`]: requests to the first go through a function that passes them on, those to the second
 /// straight to the cache, and those to the third through a function that has a cache in front of it, too.
@@ -42,8 +43,7 @@ impl Lone {
 
     /// Starts one on what the fleet has deployed, and waits until it serves. `more` are further options of `skerry pop`.
     pub async fn before(origin: SocketAddr, fleet: Fleet, more: &[(&str, &str)]) -> Self {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
-        let address = free.expect("a free port");
+        let address = free_address();
         let template = fleet.command("lhr");
         let mut words: Vec<String> = template.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
         // Its admin address is taken, and the front door, whom it would trust, is not before this one.

@@ -1,6 +1,6 @@
 //! A PoP's cache on its disk, through sockets.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -158,7 +158,7 @@ async fn an_object_larger_than_the_memory_of_a_cache_streams_through_a_few_mebib
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fails_is_an_alarm_while_memory_serves() {
     let origin = Wire::start(answer).await;
-    let admin = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap();
+    let admin = tests::free_address();
     let pop = Lone::for_all(origin.address, &[("--admin", &admin.to_string())]).await;
     let authorization = pop.fleet.authorization();
     let scrape = async || {

@@ -86,7 +86,7 @@ pub(crate) fn reserve(wanted: &[Wanted]) -> Result<Vec<Reserved>, PortsError> {
             errors.push(PortError::Twice { wanted: wanted.clone(), other: other.to_owned() });
             continue;
         }
-        let bound = TcpListener::bind(wanted.address).and_then(|listener| {
+        let bound = bind(wanted.address).and_then(|listener| {
             let address = listener.local_addr()?;
             Ok(Reserved { listener, address })
         });
@@ -99,6 +99,20 @@ pub(crate) fn reserve(wanted: &[Wanted]) -> Result<Vec<Reserved>, PortsError> {
         }
     }
     if errors.is_empty() { Ok(reserved) } else { Err(PortsError(errors)) }
+}
+
+/// A port of choice is below those that the kernel gives to whoever connects (from 32,768, ip(7)): the address is free for a
+/// moment before the process takes it that it is for.
+const CHOICE: std::ops::Range<u16> = 10_000..32_000;
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    if address.port() == 0 {
+        let chosen = (0..100).map(|_| SocketAddr::new(address.ip(), rand::random_range(CHOICE)));
+        if let Some(listener) = chosen.flat_map(TcpListener::bind).next() {
+            return Ok(listener);
+        }
+    }
+    TcpListener::bind(address)
 }
 
 /// The process that listens on an address, as far as `/proc` shows it to us: `process 123 (nginx)`.

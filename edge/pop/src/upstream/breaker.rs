@@ -2,8 +2,8 @@
 //!
 //! It opens after [`IN_A_ROW`] failures in a row, or when half of what was asked within [`WINDOW`] failed. While it is open
 //! nothing is sent. After a pause one request may try ("half-open"), another one if nothing is heard of that for as long
-//! again; the first response closes it. A failure is an exchange in which nothing came back, or not in time: an origin that
-//! answers 500 is there, and an answer of its own tells more than one of the PoP's.
+//! again; the first response closes it. A failure is an exchange for which no connection was had, or no answer in time: an origin
+//! that answers 500, or hangs up, is there, and an answer of its own tells more than one of the PoP's.
 //!
 //! All state lies in a few numbers that threads change without a lock, and time and chance come in.
 

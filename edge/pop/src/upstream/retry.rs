@@ -21,8 +21,8 @@ pub(super) struct Failed {
     pub(super) failure: OriginFailure,
     /// Why it may be sent again, if it may.
     pub(super) retry: Option<&'static str>,
-    /// The origin is not there, or not in time. One that answers nonsense is there: else whoever knows a URL that makes it
-    /// do so could have it left alone.
+    /// The origin is not there, or not in time. One that answers nonsense or hangs up is there: else whoever knows a URL that
+    /// makes it do so could have it left alone.
     pub(super) absent: bool,
 }
 
@@ -51,8 +51,7 @@ impl Failed {
         let of_request = |cause: &(dyn Error + 'static)| {
             cause.is::<Refused>() || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user)
         };
-        let silent = kind != FailureKind::Corrupt && !heard.replied();
-        let absent = silent && !causes(error).any(of_request);
+        let absent = (error.is_connect() || kind == FailureKind::TimedOut) && !causes(error).any(of_request);
         Self { failure: failure(kind, chain(error)), retry, absent }
     }
 }

