@@ -65,11 +65,6 @@ struct Flags {
 }
 
 impl Heard {
-    /// Whether something came since something was last sent.
-    pub(super) fn replied(&self) -> bool {
-        self.0.replied.load(Ordering::Relaxed)
-    }
-
     /// Whether the connection had served before, and not a byte came back this time: its other end had most likely closed
     /// it already when the request was sent.
     pub(super) fn nothing_anew(&self) -> bool {
