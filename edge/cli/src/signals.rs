@@ -14,23 +14,26 @@ pub(crate) enum Input {
     Parent,
 }
 
-/// Resolves on SIGINT, SIGTERM or, with [`Input::Parent`], when standard input ends. Must be polled on a runtime.
-pub(crate) async fn shutdown(input: Input) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // Without handlers the kernel's own still end the process at once.
-        return std::future::pending().await;
-    };
-    let parent = async {
-        match input {
-            Input::Parent => end_of_input().await,
-            Input::Ignored => std::future::pending().await,
+/// Resolves on SIGINT, SIGTERM or, with [`Input::Parent`], when standard input ends. Signals count from the call, not from
+/// the first poll: whoever sees a port of this process may end it. Must be called and polled on a runtime.
+pub(crate) fn shutdown(input: Input) -> impl Future<Output = ()> {
+    let handlers = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = handlers else {
+            // Without handlers the kernel's own still end the process at once.
+            return std::future::pending().await;
+        };
+        let parent = async {
+            match input {
+                Input::Parent => end_of_input().await,
+                Input::Ignored => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            () = parent => {}
         }
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        () = parent => {}
     }
 }
 

@@ -26,7 +26,7 @@ use crate::capabilities::Request;
 use crate::fault::Fault;
 use crate::head;
 use crate::outcome::{ClientBody, Record};
-use crate::request::{Ran, run};
+use crate::request::{Ran, empty, run};
 use crate::worker::Worker;
 
 /// Frames between a function and the cache: the function waits for the cache, not the cache for memory.
@@ -109,17 +109,17 @@ impl Front {
 impl Part {
     fn value(&self, capabilities: &Request, headers: &HeaderMap) -> Option<String> {
         // One line by now.
-        let cookies = headers.get(COOKIE).and_then(|line| line.to_str().ok()).unwrap_or_default();
+        let cookies = headers.get(COOKIE).map(head::text).unwrap_or_default();
         let place = || capabilities.worker.state.locate(capabilities.visit.client);
         match self {
             Self::Country => place().country,
             Self::Continent => place().continent,
             Self::Scheme => Some(capabilities.visit.scheme.to_owned()),
             Self::Cohort(binding) => match capabilities.function.bindings.get(binding) {
-                Some(Binding::Cohort(cohorts)) => cohorts.known(cookies).map(present),
+                Some(Binding::Cohort(cohorts)) => cohorts.known(&cookies).map(present),
                 _ => None,
             },
-            Self::Cookie(name) => middleware::cohort::cookie([cookies], name).map(present),
+            Self::Cookie(name) => middleware::cohort::cookie([&*cookies], name).map(present),
             Self::Header(name) => {
                 let lines: Vec<_> =
                     headers.get_all(name).iter().map(|line| line.as_bytes().escape_ascii().to_string()).collect();
@@ -217,10 +217,6 @@ struct Failed {
 
 fn abandoned() -> OriginFailure {
     OriginFailure::new(FailureKind::Abandoned, "nobody is left to run the function for this request")
-}
-
-fn empty() -> Body {
-    Box::pin(http_body_util::Empty::new().map_err(|never| match never {}))
 }
 
 /// Runs the function for the cache. In a task of its own: others may wait for the answer when this client has left.

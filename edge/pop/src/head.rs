@@ -1,5 +1,7 @@
 //! Rules of HTTP about message heads that a gateway must keep (RFC 9110 section 7, RFC 8586).
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
 /// Fields that belong to one connection and are never passed on (RFC 9110 sections 7.6.1 and 11.7).
@@ -57,9 +59,8 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .filter(|name| !END_TO_END.contains(name))
         .collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
@@ -80,8 +81,17 @@ pub(crate) fn cdn_id(pop: &str) -> String {
 
 /// Whether the request has been here before.
 pub(crate) fn has_looped(headers: &HeaderMap, id: &str) -> bool {
-    let values = headers.get_all(CDN_LOOP).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|member| member.split(';').next().is_some_and(|m| m.trim() == id))
+    let members = headers.get_all(CDN_LOOP).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    members.filter_map(|member| member.split(|byte| *byte == b';').next()).any(|m| m.trim_ascii() == id.as_bytes())
+}
+
+/// A field value as functions see it: each byte is a character (`ByteString` of Web IDL). What decides about a request must
+/// not see less than they do.
+pub(crate) fn text(value: &HeaderValue) -> Cow<'_, str> {
+    match value.to_str() {
+        Ok(text) => text.into(),
+        Err(_) => value.as_bytes().iter().copied().map(char::from).collect::<String>().into(),
+    }
 }
 
 /// Notes on a request that leaves that it has been here.

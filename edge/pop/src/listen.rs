@@ -9,6 +9,7 @@ use isolate::{Platform, Trial, Watchdog};
 use origin::client::Control;
 use origin::token::Token;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::admin;
@@ -26,13 +27,14 @@ const BACKLOG: i32 = 1024;
 /// The longest wait for the purge log before clients come in. Without it this PoP serves, but validates what it has stored.
 const PURGES: Duration = Duration::from_secs(1);
 
-/// Runs a PoP until `shutdown` resolves, then drains it. Call it on the main thread: V8 starts here, before any other
-/// thread exists. `ready` gets the address once clients can connect.
+/// Runs a PoP until `shutdown`, polled on `runtime`, resolves, then drains it. Call it on the main thread: V8 starts here,
+/// before any other thread exists. `ready` gets the address once clients can connect.
 ///
 /// # Errors
 /// [`StartError`], with nothing left running.
 pub fn run(
     config: Config,
+    runtime: &Runtime,
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(SocketAddr),
 ) -> Result<(), StartError> {
@@ -99,15 +101,11 @@ pub fn run(
     }
     ready(address);
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     runtime.block_on(workers.supervise(shutdown))
 }
 
 /// Starts a thread with a runtime of its own.
-pub(crate) fn thread(
-    name: &str,
-    body: impl FnOnce(tokio::runtime::Runtime) + Send + 'static,
-) -> Result<ThreadId, StartError> {
+pub(crate) fn thread(name: &str, body: impl FnOnce(Runtime) + Send + 'static) -> Result<ThreadId, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     std::thread::Builder::new()
         .name(name.to_owned())

@@ -357,7 +357,7 @@ const fn version(version: Version) -> &'static str {
     }
 }
 
-fn empty() -> Body {
+pub(crate) fn empty() -> Body {
     Box::pin(http_body_util::Empty::new().map_err(|never| match never {}))
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use http::Method;
+use tests::client::exchange;
 use tests::fleet::{eventually, function};
 use tests::{Fleet, Reply, get, send};
 
@@ -164,6 +165,25 @@ async fn cohort_country_cookie_and_header_keep_apart_only_where_they_are_declare
     }
     assert_eq!(answers.len(), 2, "one for each cohort");
     assert!(!answers.contains(&plain), "who has no cohort yet is another");
+}
+
+#[tokio::test]
+async fn a_cookie_line_with_an_odd_byte_is_not_stored_for_those_without_a_cookie() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = r#""cache": { "enabled": true, "key": ["cookie:theme", "cohort:AB"] },
+        "cohorts": [{ "binding": "AB", "experiment": "e", "cohorts": { "a": 1 } }]"#;
+    let fleet = says(folder.path(), key);
+    for cookie in ["theme=evil", "skerry-client=evil"] {
+        let mut odd = format!("GET /says/?{cookie} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nCookie: {cookie}; x=")
+            .into_bytes();
+        odd.extend_from_slice(b"\xff\r\n\r\n");
+        let poisoned = exchange(fleet.pop("lhr"), odd).await;
+        assert_eq!(poisoned.field("cache-status").split(';').nth(1), Some(" fwd=uri-miss"), "{}", poisoned.head);
+        let plain = ask(&fleet, &format!("?{cookie}"), &[("host", "a")]).await;
+        assert_ne!(plain.text(), poisoned.text());
+        let same = ask(&fleet, &format!("?{cookie}"), &[("host", "a"), ("cookie", cookie)]).await;
+        assert_eq!(same.text(), poisoned.text(), "the odd byte is in another cookie");
+    }
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ impl Origin {
         let input = if self.exit_with_parent { Input::Parent } else { Input::Ignored };
         let store = store(&self.store, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
         let config = Config { nats: self.nats, ..Config::new(self.listen, self.admin, self.token.read()?, store) };
-        super::runtime()?.block_on(origin::server::run(config, |_| {}, signals::shutdown(input)))?;
+        super::runtime()?.block_on(async { origin::server::run(config, |_| {}, signals::shutdown(input)).await })?;
         Ok(())
     }
 }

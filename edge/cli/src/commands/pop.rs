@@ -172,6 +172,11 @@ impl Pop {
             // The very program that runs, even when another has taken its name since: both must be of one build.
             cell_program: Some("/proc/self/exe".into()),
         };
-        Ok(pop::run(config, signals::shutdown(input), |_| {})?)
+        let runtime = super::runtime()?;
+        let shutdown = {
+            let _entered = runtime.enter();
+            signals::shutdown(input)
+        };
+        Ok(pop::run(config, &runtime, shutdown, |_| {})?)
     }
 }

@@ -150,9 +150,9 @@ impl Up {
             },
             json: self.json,
         };
-        let shutdown = signals::shutdown(Input::Ignored);
         let hurry = async || signals::shutdown(Input::Ignored).await;
-        super::runtime()?.block_on(launch::run(settings, lock, functions, shutdown, hurry))
+        super::runtime()?
+            .block_on(async { launch::run(settings, lock, functions, signals::shutdown(Input::Ignored), hurry).await })
     }
 }
 
