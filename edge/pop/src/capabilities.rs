@@ -10,7 +10,8 @@ use cache::policy::Overrides;
 use cache::policy::overrides::Mode;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
-use http::{HeaderMap, HeaderValue};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Uri};
 use http_body_util::BodyExt as _;
 use isolate::limits::Limit;
 use isolate::{Body, CacheCall};
@@ -45,8 +46,17 @@ pub(crate) struct Visit {
 
 impl Visit {
     pub(crate) fn url(&self, head: &http::request::Parts) -> String {
-        let path = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let path = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         format!("{}://{}{path}", self.scheme, self.authority)
+    }
+
+    /// The same URL, parsed; `None` where the host is none.
+    pub(crate) fn uri(&self, head: &http::request::Parts) -> Option<Uri> {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(if self.is_secure() { Scheme::HTTPS } else { Scheme::HTTP });
+        parts.authority = self.authority.parse().ok();
+        parts.path_and_query = Some(head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
+        Uri::from_parts(parts).ok()
     }
 
     /// The fields of one host and of this PoP's own knowledge: the client's address from nobody but this PoP.
@@ -338,7 +348,7 @@ impl isolate::Capabilities for Request {
         let Some((verifier, realm)) = self.jwt(&binding).filter(|_| method == "verify") else {
             return async move { Err(format!("there is no {binding}.{method}()")) }.boxed_local();
         };
-        let (verifier, realm, upstream) = (Arc::clone(verifier), realm.to_owned(), self.worker.upstream.clone());
+        let (verifier, realm, upstream) = (Arc::clone(verifier), realm.to_owned(), Arc::clone(&self.worker.upstream));
         async move {
             let Some(token) = bearer(&argument) else { return Ok(verified(&realm, Err(None))) };
             if let Attempt::NeedsRefresh(refresh) = verifier.attempt(token, unix_seconds()) {
@@ -379,7 +389,7 @@ impl isolate::Capabilities for Request {
 }
 
 /// Fetches a JWK set, past the cache: the verifier keeps it, by its own rules.
-async fn key_set(upstream: Upstream, url: String) -> Result<Document<Vec<u8>>, String> {
+async fn key_set(upstream: Arc<Upstream>, url: String) -> Result<Document<Vec<u8>>, String> {
     let request = http::Request::get(&url).header("accept", "application/json").body(()).map_err(|e| e.to_string())?;
     let response = upstream.direct(request.into_parts().0).await.map_err(|e| e.to_string())?;
     if response.status() != http::StatusCode::OK {

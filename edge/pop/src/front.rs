@@ -98,7 +98,7 @@ impl Front {
     /// What the answer to a request is stored under: its URL, whose answer it is, what is declared, and what the request
     /// pretends to be. `None` when it has no URL.
     fn key(&self, capabilities: &Request, head: &Parts) -> Option<cache::Key> {
-        let url = capabilities.visit.url(head).parse().ok()?;
+        let url = capabilities.visit.uri(head)?;
         let mut parts = vec!["front".to_owned(), capabilities.function.name.to_string(), self.version.clone()];
         parts.extend(self.parts.iter().map(|part| part.value(capabilities, &head.headers).unwrap_or_default()));
         parts.extend(head::pretences(&head.headers));

@@ -250,7 +250,7 @@ async fn from_origin(
     mut head: Parts,
     body: Body,
 ) -> Result<Response<ClientBody>, Fault> {
-    head.uri = capabilities.url(&head).parse().map_err(|_| Fault::Target("it does not make a URL"))?;
+    head.uri = capabilities.visit.uri(&head).ok_or(Fault::Target("it does not make a URL"))?;
     capabilities.complete(&mut head.headers);
     if !body.is_end_stream() {
         head.extensions.insert(cache::CarriesBody);

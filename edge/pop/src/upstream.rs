@@ -56,7 +56,6 @@ const HEAD_LINES: usize = 128;
 type Connector = Dial<HttpsConnector<HttpConnector<Guarded>>>;
 
 /// One thread's connections to the outside.
-#[derive(Clone)]
 pub(crate) struct Upstream {
     state: Arc<State>,
     /// To the origin, wherever the operator put it.
@@ -124,7 +123,7 @@ impl Upstream {
 
     /// Sends `head` with `body` through the cache. The request's URI is absolute: it is the cache's key.
     pub(crate) async fn fetch(
-        &self,
+        self: &Arc<Self>,
         target: Target<'_>,
         mut head: Parts,
         body: isolate::Body,
@@ -150,7 +149,7 @@ impl Upstream {
         };
         let shield = shield.map(|shield| (shield, assets.unwrap_or_default().to_owned()));
         let way = if target == Target::Outside { Way::Outside } else { Way::Origin };
-        let (upstream, waited) = (self.clone(), Arc::clone(waited));
+        let (upstream, waited) = (Arc::clone(self), Arc::clone(waited));
         cache::fetch(&self.state.cache, head, move |head| async move {
             let began = Instant::now();
             let mut sent = match shield {

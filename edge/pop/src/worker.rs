@@ -63,7 +63,7 @@ pub(crate) struct Worker {
     engines: Engines,
     /// Those of its isolates that were evicted and counted.
     evicted: Cell<u64>,
-    pub(crate) upstream: Upstream,
+    pub(crate) upstream: Arc<Upstream>,
 }
 
 /// Where a worker runs functions.
@@ -171,8 +171,13 @@ pub(crate) async fn work(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let engines = engines(&state);
     let provisions = state.enlist(index);
-    let worker =
-        Rc::new(Worker { upstream: Upstream::new(Arc::clone(&state)), state, index, engines, evicted: Cell::new(0) });
+    let worker = Rc::new(Worker {
+        upstream: Arc::new(Upstream::new(Arc::clone(&state))),
+        state,
+        index,
+        engines,
+        evicted: Cell::new(0),
+    });
     // Before the first client.
     worker.provision(&worker.state.routes.load().provisioned).await;
     worker.count_isolates();
