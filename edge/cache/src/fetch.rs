@@ -34,7 +34,7 @@ mod reply;
 mod spill;
 
 /// The way to the origin, boxed so that the path below is compiled once.
-type OriginCall = Box<dyn FnOnce(Parts) -> BoxFuture<'static, Result<Response<OriginBody>, OriginFailure>> + Send>;
+type OriginCall = Box<dyn FnMut(Parts) -> BoxFuture<'static, Result<Response<OriginBody>, OriginFailure>> + Send>;
 
 /// A mark in the extensions of a request that has a body, for callers that take away the fields which would tell:
 /// `Transfer-Encoding` is one of a single hop. What the answer depends on is then not in the key, so the request is passed
@@ -53,9 +53,10 @@ const MAX_LEADERS: u32 = 2;
 
 /// Answers a request from the cache, or from the origin through the cache.
 ///
-/// `origin` is called at most once, with the request as it is to be sent: for a response that may be stored that is
-/// without `Range` and conditions (the cache answers those), and with its own conditions when it validates a stored
-/// response. It runs in a task of its own that goes on when the caller loses interest; the request's extensions are
+/// `origin` is called with the request as it is to be sent: for a response that may be stored that is without `Range` and
+/// conditions (the cache answers those), and with its own conditions when it validates a stored response. It is called at
+/// most once, but for a 304 to those that names another representation than the stored one: then once more, without them.
+/// It runs in a task of its own that goes on when the caller loses interest; the request's extensions are
 /// passed on. A request with a body (see [`CarriesBody`]) is passed on as it is: the body is the closure's.
 ///
 /// The key is [`Key::of_request`]. The response carries an [`Outcome`] in its extensions, and a member of
@@ -69,9 +70,9 @@ const MAX_LEADERS: u32 = 2;
 /// # Panics
 ///
 /// Outside of a tokio runtime with time enabled.
-pub async fn fetch<O, F>(cache: &Cache, request: Parts, origin: O) -> Result<Response<Body>, OriginFailure>
+pub async fn fetch<O, F>(cache: &Cache, request: Parts, mut origin: O) -> Result<Response<Body>, OriginFailure>
 where
-    O: FnOnce(Parts) -> F + Send + 'static,
+    O: FnMut(Parts) -> F + Send + 'static,
     F: Future<Output = Result<Response<OriginBody>, OriginFailure>> + Send + 'static,
 {
     let shared = &cache.shared;
@@ -405,8 +406,8 @@ mod tests {
         let ask = |text: &'static str| {
             let cache = cache.clone();
             async move {
-                let body = Full::from(text).map_err(|never| match never {}).boxed_unsync();
-                fetch(&cache, request(), async |_| Ok(Response::new(body))).await
+                let body = move || Full::from(text).map_err(|never| match never {}).boxed_unsync();
+                fetch(&cache, request(), move |_| async move { Ok(Response::new(body())) }).await
             }
         };
         let other = std::thread::spawn(|| std::thread::current().id()).join().unwrap();

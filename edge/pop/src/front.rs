@@ -151,10 +151,14 @@ pub(crate) async fn serve(
     }
     head.extensions.insert(key);
     let (ask, mut asked) = oneshot::channel::<Call>();
-    let mut fetching = pin!(cache::fetch(&worker.state.front, head, move |head| async move {
-        let (answer, answered) = oneshot::channel();
-        ask.send(Call { head, answer }).map_err(|_| abandoned())?;
-        answered.await.unwrap_or_else(|_| Err(abandoned()))
+    let mut ask = Some(ask);
+    let mut fetching = pin!(cache::fetch(&worker.state.front, head, move |head| {
+        let ((answer, answered), (again, next)) = (oneshot::channel(), oneshot::channel());
+        let sent = ask.replace(again).ok_or(()).and_then(|ask| ask.send(Call { head, answer, next }).map_err(drop));
+        async move {
+            sent.map_err(|()| abandoned())?;
+            answered.await.unwrap_or_else(|_| Err(abandoned()))
+        }
     }));
     let invoke = |call| errand(Rc::clone(worker), Rc::clone(&capabilities), body, call);
     let fetched = tokio::select! {
@@ -205,6 +209,8 @@ pub(crate) async fn serve(
 struct Call {
     head: Parts,
     answer: oneshot::Sender<Result<Response<OriginBody>, OriginFailure>>,
+    /// Another, when the answer is of no use to the cache.
+    next: oneshot::Receiver<Call>,
 }
 
 /// Why the function did not, on its way through the cache.
@@ -221,13 +227,26 @@ fn abandoned() -> OriginFailure {
 
 /// Runs the function for the cache. In a task of its own: others may wait for the answer when this client has left.
 async fn errand(worker: Rc<Worker>, capabilities: Rc<Request>, body: Body, call: Call) {
-    let Call { mut head, answer } = call;
+    let Call { head, answer, next } = call;
+    drop(answer.send(answered(&worker, &capabilities, head, body).await));
+    if let Ok(call) = next.await {
+        Box::pin(errand(worker, capabilities, empty(), call)).await;
+    }
+}
+
+/// What the function answers, as the cache has it from an origin.
+async fn answered(
+    worker: &Worker,
+    capabilities: &Rc<Request>,
+    mut head: Parts,
+    body: Body,
+) -> Result<Response<OriginBody>, OriginFailure> {
     // They are about the answer in front; what the function fetches is stored under its own.
     head.extensions.remove::<cache::Key>();
     head.extensions.remove::<cache::CarriesBody>();
     let is_head = head.method == Method::HEAD;
-    let Ran { result, timing } = run(&worker, &capabilities, head, body).await;
-    let answered = match result {
+    let Ran { result, timing } = run(worker, capabilities, head, body).await;
+    match result {
         Ok(mut response) => {
             if let Some(timing) = timing {
                 response.extensions_mut().insert(timing);
@@ -242,8 +261,7 @@ async fn errand(worker: Rc<Worker>, capabilities: Rc<Request>, body: Body, call:
             Ok(response.map(sendable))
         }
         Err(fault) => Err(OriginFailure::new(FailureKind::Unreachable, Failed { fault, timing })),
-    };
-    drop(answer.send(answered));
+    }
 }
 
 /// A function's body for the cache, whose tasks may be anywhere.

@@ -150,21 +150,28 @@ impl Upstream {
         let shield = shield.map(|shield| (shield, assets.unwrap_or_default().to_owned()));
         let way = if target == Target::Outside { Way::Outside } else { Way::Origin };
         let (upstream, waited) = (Arc::clone(self), Arc::clone(waited));
-        cache::fetch(&self.state.cache, head, move |head| async move {
-            let began = Instant::now();
-            let mut sent = match shield {
-                // Boxed: it is as long as the other way, and holds that too.
-                Some((shield, assets)) => Box::pin(upstream.over(&shield, &assets, head, body)).await,
-                None => upstream.send(way, head, body).await,
-            };
-            // A 304 would put them in the place of the origin's own.
-            if let (Some(tags), Ok(response)) = (tags, &mut sent)
-                && response.status() != StatusCode::NOT_MODIFIED
-            {
-                response.headers_mut().append("cache-tag", tags);
+        let mut body = Some(body);
+        cache::fetch(&self.state.cache, head, move |head| {
+            // Called again, it is for a request without a body.
+            let body = body.take().unwrap_or_else(retry::no_body);
+            let (upstream, waited, shield, tags) =
+                (Arc::clone(&upstream), Arc::clone(&waited), shield.clone(), tags.clone());
+            async move {
+                let began = Instant::now();
+                let mut sent = match shield {
+                    // Boxed: it is as long as the other way, and holds that too.
+                    Some((shield, assets)) => Box::pin(upstream.over(&shield, &assets, head, body)).await,
+                    None => upstream.send(way, head, body).await,
+                };
+                // A 304 would put them in the place of the origin's own.
+                if let (Some(tags), Ok(response)) = (tags, &mut sent)
+                    && response.status() != StatusCode::NOT_MODIFIED
+                {
+                    response.headers_mut().append("cache-tag", tags);
+                }
+                waited.fetch_add(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                sent
             }
-            waited.fetch_add(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            sent
         })
         .await
     }
@@ -313,7 +320,8 @@ impl Upstream {
             Side::Own | Side::Outside => self.state.protection.head_timeout,
         };
         let (body, moving) = Upload::new(body);
-        let request = Request::from_parts(head, body.boxed_unsync());
+        let mut request = Request::from_parts(head, body.boxed_unsync());
+        let flooded = patience::flooded(&mut request);
         let sending = match side {
             Side::Own => self.origin.request(request),
             Side::Shield => self.shields.request(request),
@@ -323,6 +331,9 @@ impl Upstream {
             sent = sending => sent,
             () = moving.still_for(patience) => {
                 return Err(retry::Failed::late(patience));
+            }
+            () = flooded => {
+                return Err(retry::Failed::corrupt("the origin sends interim responses (1xx) without end"));
             }
         };
         let mut response = sent.map_err(|error| retry::Failed::of(&error))?;

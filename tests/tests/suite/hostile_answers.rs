@@ -370,6 +370,71 @@ async fn a_304_or_a_416_that_nobody_asked_for_is_for_one() {
 }
 
 #[tokio::test]
+async fn a_304_for_a_representation_that_is_not_stored_has_the_origin_asked_again() {
+    let site = Site::start().await;
+    let page = site.page(answer("200 OK", "Cache-Control: max-age=0\r\nETag: \"1\"\r\n", "old"));
+    let change = |response| site.pages.lock().unwrap().insert(page.clone(), response);
+    for host in HOSTS {
+        change(answer("200 OK", "Cache-Control: max-age=0\r\nETag: \"1\"\r\n", "old"));
+        assert_eq!(site.get(host, &page, "").await.text(), "old");
+        change(("HTTP/1.1 304 Not Modified\r\nETag: \"2\"\r\n\r\n".into(), Then::Wait));
+        let before = site.asked(&page);
+        // An origin that insists has given no response, and what is stored stands in.
+        let answer = site.get(host, &page, "").await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "old"), "{host}: {}", answer.head);
+        if host == "plain.example" {
+            assert!(answer.field("cache-status").ends_with("detail=stale-if-error"), "{}", answer.head);
+        }
+        let seen = site.origin.seen();
+        let asked: Vec<_> = seen.iter().filter(|asked| asked.target() == page).skip(before).collect();
+        let conditions: Vec<_> = asked.iter().map(|asked| asked.field("if-none-match")).collect();
+        assert_eq!(conditions, ["\"1\"", ""], "{host}: once more, without the condition");
+    }
+    site.lives().await;
+}
+
+#[tokio::test]
+async fn an_origin_that_names_another_representation_in_a_304_is_asked_for_that_one() {
+    let origin = Wire::start(|asked| {
+        let fields = "Cache-Control: max-age=0\r\nETag: \"2\"\r\n";
+        match (asked.field("if-none-match"), asked.field("x-first")) {
+            ("", "yes") => answer("200 OK", "Cache-Control: max-age=0\r\nETag: \"1\"\r\n", "old"),
+            ("", _) => answer("200 OK", fields, "new"),
+            _ => (format!("HTTP/1.1 304 Not Modified\r\n{fields}\r\n").into_bytes(), Then::Wait),
+        }
+    })
+    .await;
+    let pop = Lone::for_all(origin.address, &[]).await;
+    for host in HOSTS {
+        let get = |lines: &str| format!("GET /a HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{lines}\r\n");
+        assert_eq!(exchange(pop.address, get("X-First: yes\r\n")).await.text(), "old", "{host}");
+        let second = exchange(pop.address, get("")).await;
+        assert_eq!((second.status, second.text().as_str()), (200, "new"), "{host}: {}", second.head);
+        // Now it is what is stored, and confirmed.
+        let third = exchange(pop.address, get("")).await;
+        assert_eq!((third.status, third.text().as_str()), (200, "new"), "{host}: {}", third.head);
+        assert!(third.field("cache-status").contains("fwd-status=304"), "{host}: {}", third.head);
+    }
+}
+
+#[tokio::test]
+async fn interim_responses_are_waited_through_and_a_flood_of_them_is_cut_off() {
+    let site = Site::start().await;
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n";
+    for host in HOSTS {
+        let (last, then) = answer("200 OK", "", "body");
+        let few = site.page(([hints.repeat(20).into_bytes(), last].concat(), then));
+        let page = site.get(host, &few, "").await;
+        assert_eq!((page.status, page.text().as_str()), (200, "body"), "{host}");
+        let endless = site.page((Vec::new(), Then::Repeat(hints.repeat(50).into_bytes())));
+        let flood = site.get(host, &endless, "").await;
+        let status = if host == "plain.example" { 502 } else { 500 };
+        assert_eq!((flood.status, flood.whole), (status, true), "{host}: {}", flood.head);
+    }
+    site.lives().await;
+}
+
+#[tokio::test]
 async fn a_status_that_there_is_not_passes_or_is_an_error_and_the_pop_lives() {
     let site = Site::start().await;
     for status in [

@@ -23,7 +23,7 @@ use crate::store::Found;
 pub(super) async fn pass(
     shared: &Arc<Shared>,
     request: Parts,
-    call: OriginCall,
+    mut call: OriginCall,
     reason: Bypass,
     key: Option<Key>,
 ) -> Result<Response<Body>, OriginFailure> {

@@ -133,17 +133,31 @@ async fn consult(
     guard: &Guard,
     question: &Question,
     request: &Parts,
-    call: OriginCall,
+    mut call: OriginCall,
 ) -> (Settlement, Option<Arriving>) {
     let Guard { shared, fill } = guard;
     let mut outbound = request.clone();
     validation::strip_conditions(&mut outbound.headers);
+    let mut plain = None;
     if let Some(stored) = &question.stored {
+        plain = Some(outbound.clone());
         validation::add_validators(&mut outbound.headers, &stored.head.headers);
     }
     let part = question.part.as_ref().filter(|entry| part::ask_for_rest(shared, entry, &mut outbound.headers));
-    let requested = shared.now();
-    let result = call(outbound).await;
+    let mut requested = shared.now();
+    let mut result = call(outbound).await;
+    let unknown = |response: &Response<OriginBody>| {
+        let confirms = |stored: &Arc<Entry>| validation::confirms(response.headers(), &stored.head.headers);
+        response.status() == StatusCode::NOT_MODIFIED && !question.stored.as_ref().is_some_and(confirms)
+    };
+    if let Some(plain) = plain
+        && result.as_ref().is_ok_and(unknown)
+    {
+        // It is about what is not stored: "disregard the response and repeat the request without the conditional"
+        // (RFC 2616 section 10.3.5; RFC 9111 section 4.3.4 leaves open what to do).
+        requested = shared.now();
+        result = call(plain).await;
+    }
     let exchange = Exchange { requested, received: shared.now() };
     let response = match (part, result) {
         (Some(part), Ok(response)) => completed(shared, part, response),

@@ -129,7 +129,7 @@ pub(super) fn follow(
     fill: Arc<Fill>,
     head: Arc<Head>,
     request: Parts,
-    call: OriginCall,
+    mut call: OriginCall,
     fwd: Fwd,
     now: SystemTime,
 ) -> Response<Body> {

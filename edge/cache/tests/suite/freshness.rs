@@ -1,7 +1,10 @@
 //! What is stored, for how long, for whom.
 
+use std::sync::{Arc, Mutex};
+
 use cache::{Bypass, Config, Key, Outcome};
 use http::Method;
+use http::request::Parts;
 
 use crate::support::*;
 
@@ -80,9 +83,15 @@ async fn a_304_for_something_else_is_a_corrupt_origin_and_forgets_the_stored_res
     let world = World::new();
     world.get(URI, Reply::fresh("old").with("etag", "\"1\"")).await;
     world.pass(60);
-    let wrong = Reply::new(304, "").with("etag", "\"9\"");
-    let failure = world.run(get(URI), move |_| async move { wrong.send() }).await.err().unwrap();
-    assert_eq!(failure.kind, cache::FailureKind::Corrupt);
+    // Asked once more, without the condition, it insists.
+    let (wrong, asked) = (|| Reply::new(304, "").with("etag", "\"9\"").send(), Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&asked);
+    let origin = move |parts: Parts| {
+        seen.lock().unwrap().push(parts.headers.contains_key("if-none-match"));
+        async move { wrong() }
+    };
+    let failure = cache::fetch(&world.cache, get(URI).into_parts().0, origin).await.err().unwrap();
+    assert_eq!((failure.kind, asked.lock().unwrap().as_slice()), (cache::FailureKind::Corrupt, &[true, false][..]));
     assert_eq!(world.get(URI, Reply::fresh("new")).await.text(), "new");
     assert_eq!(world.asked_with("if-none-match"), None);
 }

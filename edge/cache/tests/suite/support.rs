@@ -100,9 +100,10 @@ impl World {
         F: Future<Output = FromOrigin> + Send + 'static,
     {
         let asked = self.asked.clone();
+        let mut origin = Some(origin);
         let recorded = move |parts: Parts| {
             asked.lock().unwrap().push(parts.clone());
-            origin(parts)
+            origin.take().expect("the origin is asked once")(parts)
         };
         fetch(&self.cache, request.into_parts().0, recorded).await
     }

@@ -1,20 +1,39 @@
 //! How long an exchange with an origin may stand still.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use isolate::BoxError;
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use super::origins::Place;
 
 /// Longest wait for the next piece of a response's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Interim responses (RFC 9110 section 15.2) to one request, at most. They are not passed on: hyper's server sends none. Who
+/// sends more than these means to keep us reading.
+const MOST_INTERIM: u32 = 64;
+
+/// Resolves when an origin has sent too many interim responses to this request.
+pub(super) fn flooded<B>(request: &mut Request<B>) -> impl Future<Output = ()> + use<B> {
+    let (count, flood) = (AtomicU32::new(0), Arc::new(Notify::new()));
+    let told = Arc::clone(&flood);
+    hyper::ext::on_informational(request, move |_| {
+        if count.fetch_add(1, Ordering::Relaxed) == MOST_INTERIM {
+            told.notify_one();
+        }
+    });
+    async move { flood.notified().await }
+}
 
 /// When a request's body last moved.
 pub(super) struct Moving(Arc<Mutex<Instant>>);
