@@ -38,7 +38,7 @@ pub(crate) use breaker::Phase;
 pub(crate) use gate::Gate;
 use origins::Place;
 pub(crate) use origins::{Origin, Origins, Side, Withheld};
-use patience::{Arriving, Upload};
+use patience::{Arriving, Lent, Upload};
 use tier::Shield;
 pub(crate) use tier::{Errand, OWN, Tier};
 use wire::{Dial, Heard};
@@ -195,7 +195,8 @@ impl Upstream {
             detour("open");
             return self.send(Way::Origin, head, body).await;
         }
-        let copy = body.is_end_stream().then(|| (head.clone(), retry::no_body()));
+        let (again, empty) = (head.clone(), body.is_end_stream());
+        let (body, lent) = Lent::new(body);
         let anew = |it: &Overrides| matches!(it.mode, Mode::NoStore | Mode::Reload | Mode::NoCache);
         let purged = if head.extensions.get().is_some_and(anew) { u64::MAX } else { self.state.cache.purged() };
         self.state.tier.seal(&mut head, assets, purged)?;
@@ -203,14 +204,19 @@ impl Upstream {
             Ok(response) => match tier::classify(&response) {
                 tier::Answer::Origin => return Ok(response),
                 tier::Answer::Failed(kind) => return Err(failure(kind, "a shield got no response from the origin")),
+                // It has done nothing, and says so.
                 tier::Answer::Unable => ("unable", failure(FailureKind::Unreachable, "a shield cannot serve now")),
             },
-            Err(failure) => ("failed", failure),
+            // Who has got it may have passed it on before he was lost.
+            Err(failure) if retry::unsent(&failure) || (empty && retry::is_idempotent(&again.method)) => {
+                ("failed", failure)
+            }
+            Err(failure) => return Err(failure),
         };
         // A body that has begun is gone.
-        let Some((head, body)) = copy else { return Err(given) };
+        let Some(body) = (if empty { Some(retry::no_body()) } else { lent.back() }) else { return Err(given) };
         detour(reason);
-        self.send(Way::Origin, head, body).await
+        self.send(Way::Origin, again, body).await
     }
 
     /// One request, on the wire as often as it may be.
@@ -248,6 +254,9 @@ impl Upstream {
         head.headers.insert("surrogate-capability", HeaderValue::from_static("skerry=\"Surrogate/1.0\""));
         // The body tells its length itself; a field that disagrees would make framing ambiguous.
         head.headers.remove(header::CONTENT_LENGTH);
+        if !matches!(way, Way::Over(_)) {
+            tier::strip(&mut head.headers);
+        }
         // The body does not wait to be asked for, and an origin that must refuse (417) would do so on behalf of others.
         head.headers.remove(header::EXPECT);
         head.version = Version::HTTP_11;
@@ -337,6 +346,9 @@ impl Upstream {
             }
         };
         let mut response = sent.map_err(|error| retry::Failed::of(&error))?;
+        if side != Side::Shield {
+            response.headers_mut().remove(OWN);
+        }
         if let Some(cause) = ambiguous(response.headers()) {
             // Nobody knows where the next response begins on its connection.
             response.extensions().get().inspect(|heard: &&Heard| heard.condemn());

@@ -1,8 +1,11 @@
 //! Shields: PoPs that others ask instead of the origin.
 
 use rustix::process::Signal;
+use tests::client::exchange;
 use tests::fleet::function;
-use tests::{Fleet, Options, eventually, get, send};
+use tests::lone::HOSTS;
+use tests::wire::{Then, answer};
+use tests::{Fleet, Lone, Options, Wire, eventually, get, send};
 
 const LOGO: &str = "/site/logo.png";
 /// One site, whichever PoP is asked for it.
@@ -76,6 +79,64 @@ async fn without_its_shield_a_pop_asks_the_origin_itself() {
     let scrape = fleet.scrape("iad").await;
     assert_eq!(scrape.sum("skerry_shield_detours_total", &[]), 2.0);
     assert!(scrape.sum("skerry_shield_detours_total", &[("reason", "failed")]) >= 1.0);
+}
+
+/// A PoP before this origin, with a shield at this address.
+async fn shielded(origin: &Wire, shield: std::net::SocketAddr) -> Lone {
+    Lone::for_all(origin.address, &[("--shield", &format!("other=http://{shield}"))]).await
+}
+
+/// A port where nobody listens.
+async fn nowhere() -> std::net::SocketAddr {
+    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+fn post(host: &str, body: &str) -> String {
+    let length = body.len();
+    format!("POST /form HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+}
+
+#[tokio::test]
+async fn a_body_that_no_shield_was_there_for_goes_to_the_origin_whole() {
+    let origin = Wire::start(|asked| answer("200 OK", "", &String::from_utf8_lossy(&asked.body))).await;
+    let pop = shielded(&origin, nowhere().await).await;
+    for (index, host) in HOSTS.iter().enumerate() {
+        let got = exchange(pop.address, post(host, "a=1&b=2")).await;
+        assert_eq!((got.status, got.text().as_str()), (200, "a=1&b=2"), "{host}: {}", got.head);
+        assert_eq!(origin.seen().len(), index + 1, "once");
+    }
+}
+
+#[tokio::test]
+async fn what_a_shield_may_have_passed_on_before_it_was_lost_is_not_sent_twice() {
+    let origin = Wire::start(|_| answer("200 OK", "", "body")).await;
+    let lost = Wire::start(|_| (Vec::new(), Then::Close)).await;
+    let pop = shielded(&origin, lost.address).await;
+    for host in HOSTS {
+        for body in ["", "a=1"] {
+            let got = exchange(pop.address, post(host, body)).await;
+            assert!(got.status >= 500, "{host}: {}", got.head);
+        }
+        assert_eq!(origin.seen().len(), 0, "{host}");
+    }
+    let get = format!("GET /page HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", HOSTS[1]);
+    assert_eq!(exchange(pop.address, get).await.status, 200, "what may be asked twice is");
+}
+
+#[tokio::test]
+async fn what_pops_say_to_each_other_comes_and_goes_with_nobody_else() {
+    let origin = Wire::start(|_| answer("200 OK", "X-Skerry-Tier-Own: lhr\r\n", "body")).await;
+    let pop = Lone::for_all(origin.address, &[]).await;
+    for host in HOSTS {
+        let fields = "X-Skerry-Tier-Url: http://a/\r\nX-Skerry-Tier-Assets: a\r\nX-Skerry-Tier-Purged: 1\r\n";
+        let get = format!("GET /{host} HTTP/1.1\r\nHost: {host}\r\n{fields}Connection: close\r\n\r\n");
+        let got = exchange(pop.address, get).await;
+        assert_eq!((got.status, got.field("x-skerry-tier-own")), (200, ""), "{host}: {}", got.head);
+        let seen = origin.seen();
+        for name in ["x-skerry-tier-url", "x-skerry-tier-assets", "x-skerry-tier-purged"] {
+            assert_eq!(seen.last().unwrap().field(name), "", "{host}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -85,6 +85,54 @@ impl Body for Upload {
     }
 }
 
+/// A request's body that can be had back as long as nobody has asked for any of it. Over HTTP/1 hyper does before the head
+/// leaves.
+pub(super) struct Lent {
+    shared: Arc<Mutex<Option<isolate::Body>>>,
+    body: Option<isolate::Body>,
+    hint: SizeHint,
+    empty: bool,
+}
+
+/// The one who has lent it.
+pub(super) struct Lender(Arc<Mutex<Option<isolate::Body>>>);
+
+impl Lender {
+    /// The body, if it is still whole.
+    pub(super) fn back(self) -> Option<isolate::Body> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Lent {
+    pub(super) fn new(body: isolate::Body) -> (isolate::Body, Lender) {
+        let (hint, empty) = (body.size_hint(), body.is_end_stream());
+        let shared = Arc::new(Mutex::new(Some(body)));
+        (Box::pin(Self { shared: Arc::clone(&shared), body: None, hint, empty }), Lender(shared))
+    }
+}
+
+impl Body for Lent {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.body.is_none() {
+            let taken = self.shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+            self.body = taken;
+        }
+        self.body.as_mut().map_or(Poll::Ready(None), |body| body.as_mut().poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().map_or(self.empty, |body| body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| self.hint.clone(), |body| body.size_hint())
+    }
+}
+
 /// A response's body that fails when its origin has sent nothing for [`BODY_TIMEOUT`].
 pub(super) struct Arriving {
     body: Incoming,

@@ -16,6 +16,21 @@ use http_body_util::{BodyExt as _, Empty};
 use super::wire::Heard;
 use super::{Refused, chain, failure};
 
+/// No connection came about.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoConnection(String);
+
+/// Whether nothing of the request that failed so was sent.
+pub(super) fn unsent(failure: &OriginFailure) -> bool {
+    matches!(failure.kind, FailureKind::Withheld | FailureKind::Busy) || failure.cause().is::<NoConnection>()
+}
+
+/// Whether a request may be acted on twice (RFC 9110 section 9.2.2).
+pub(super) fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}
+
 /// Why a request on the wire got no response.
 pub(super) struct Failed {
     pub(super) failure: OriginFailure,
@@ -52,17 +67,15 @@ impl Failed {
             cause.is::<Refused>() || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user)
         };
         let absent = (error.is_connect() || kind == FailureKind::TimedOut) && !causes(error).any(of_request);
-        Self { failure: failure(kind, chain(error)), retry, absent }
+        let story = chain(error);
+        let failure = if error.is_connect() { failure(kind, NoConnection(story)) } else { failure(kind, story) };
+        Self { failure, retry, absent }
     }
 }
 
 /// Head and body of a request to be sent once more, if it is one that may be.
 pub(super) fn copy(head: &Parts, body: &isolate::Body) -> Option<(Parts, isolate::Body)> {
-    let idempotent = matches!(
-        head.method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    );
-    (idempotent && body.is_end_stream()).then(|| (head.clone(), no_body()))
+    (is_idempotent(&head.method) && body.is_end_stream()).then(|| (head.clone(), no_body()))
 }
 
 /// The body of a request that has none.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use cache::{FailureKind, OriginFailure};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri};
 use origin::bundle::Digest;
 
 use super::failure;
@@ -28,6 +28,13 @@ const ASSETS: HeaderName = HeaderName::from_static("x-skerry-tier-assets");
 const PURGED: HeaderName = HeaderName::from_static("x-skerry-tier-purged");
 /// Says that a response is the shield's own.
 pub(crate) const OWN: HeaderName = HeaderName::from_static("x-skerry-tier-own");
+
+/// Takes out of a request what is between PoPs alone, whoever wrote it there.
+pub(super) fn strip(headers: &mut HeaderMap) {
+    for name in [PASS, URL, ASSETS, PURGED] {
+        headers.remove(name);
+    }
+}
 
 /// A PoP that others ask.
 #[derive(Debug)]
