@@ -12,6 +12,8 @@
 //! GET                /v1/pops                          what each PoP has reported
 //! GET, POST          /v1/purges                        how far the log is and who has done what; a purge
 //! POST               /v1/purges/poll                   a PoP confirms, and waits for what follows
+//! GET, POST          /v1/usage                         ?period= what functions have used; a PoP delivers it
+//! POST               /v1/usage/alerts                  a PoP notes that a budget has come to a threshold
 //! GET, PUT, DELETE   /v1/objects/{key}                 users' objects, public at /{key}
 //! GET                /v1/stats
 //! ```
@@ -39,12 +41,14 @@ use crate::server::traffic::{Traffic, header};
 use crate::server::{Config, unix_ms};
 use crate::store::{Clock, ObjectStore};
 use crate::token::Token;
+use crate::usage::Usages;
 use pops::Seen;
 
 mod content;
 mod functions;
 mod pops;
 mod purges;
+mod usage;
 
 /// Longest JSON body, in bytes: a poll of a PoP with many functions that failed.
 const MAX_JSON_BYTES: usize = 4 << 20;
@@ -58,6 +62,7 @@ pub(crate) struct Admin {
     follower: Arc<Follower>,
     purges: Arc<Log>,
     receipts: Receipts,
+    usages: Usages,
     traffic: Arc<Traffic>,
     draining: watch::Receiver<bool>,
     clock: Clock,
@@ -76,7 +81,8 @@ impl Admin {
     ) -> Self {
         let (name, token, clock) = (config.name.clone(), Token::new(&config.token), config.clock.clone());
         let (receipts, seen) = (Receipts::new(), Seen::default());
-        Self { name, token, store, deployments, follower, purges, receipts, traffic, draining, clock, seen }
+        let usages = Usages::new(store.clone());
+        Self { name, token, store, deployments, follower, purges, receipts, usages, traffic, draining, clock, seen }
     }
 
     /// Answers one request. Always a response.
@@ -127,6 +133,11 @@ impl Admin {
             (["purges"], _) => Err(Problem::method_not_allowed("GET, POST")),
             (["purges", "poll"], "POST") => self.follow_purges(json(request.into_body()).await?).await,
             (["purges", "poll"], _) => Err(Problem::method_not_allowed("POST")),
+            (["usage"], "GET") => self.usage(&request).await,
+            (["usage"], "POST") => self.deliver(json(request.into_body()).await?).await,
+            (["usage"], _) => Err(Problem::method_not_allowed("GET, POST")),
+            (["usage", "alerts"], "POST") => self.alert(json(request.into_body()).await?).await,
+            (["usage", "alerts"], _) => Err(Problem::method_not_allowed("POST")),
             (["stats"], "GET") => Ok(respond::json(StatusCode::OK, &self.stats())),
             (["functions", _, "versions"] | ["manifest" | "pops" | "stats"], _) => {
                 Err(Problem::method_not_allowed("GET"))

@@ -125,6 +125,134 @@ pub struct Stats {
     pub admin_requests: u64,
 }
 
+/// What somebody has used: numbers by their name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsageRow {
+    /// The day on which it was used, `YYYY-MM-DD`; empty where that is said elsewhere.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub day: String,
+    /// The function's name.
+    #[serde(default)]
+    pub function: String,
+    /// The version, as the access log has it; empty for none, or for all.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// The cohort; empty for none, or for all.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cohort: String,
+    /// The numbers.
+    pub used: BTreeMap<String, u64>,
+}
+
+/// Rows that are to be added up once, however often they come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsageBatch {
+    /// Who numbers: letters and digits, another for each folder of a PoP.
+    pub ledger: String,
+    /// Above that of the batch before.
+    pub number: u64,
+    /// At most [`MAX_ROWS`](crate::usage::MAX_ROWS).
+    pub rows: Vec<UsageRow>,
+}
+
+/// Body of `POST /v1/usage`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delivery {
+    /// The PoP's name.
+    pub pop: String,
+    /// What is delivered; `None`: the PoP only asks.
+    #[serde(default)]
+    pub batch: Option<UsageBatch>,
+    /// Functions whose totals are wanted.
+    #[serde(default)]
+    pub watch: Vec<String>,
+}
+
+/// Answer of `POST /v1/usage`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The number of the batch, which is durable: it was added now or before.
+    #[serde(default)]
+    pub acknowledged: Option<u64>,
+    /// The day by the origin's clock.
+    pub day: String,
+    /// What the functions asked for have used, as far as this origin knows.
+    #[serde(default)]
+    pub totals: BTreeMap<String, Totals>,
+}
+
+/// What a function has used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Today.
+    pub day: Sums,
+    /// This month.
+    pub month: Sums,
+}
+
+/// Of one period.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sums {
+    /// On all PoPs.
+    pub all: BTreeMap<String, u64>,
+    /// On the one that asks.
+    pub own: BTreeMap<String, u64>,
+    /// PoPs that have used anything.
+    pub pops: u32,
+}
+
+/// A budget has come to a threshold. Body of `POST /v1/usage/alerts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alert {
+    /// Whose budget.
+    pub function: String,
+    /// The day or the month that the budget is for.
+    pub period: String,
+    /// The threshold, in percent of the budget.
+    pub percent: u32,
+    /// The budget, in millionths.
+    pub amount_micros: u64,
+    /// What was spent when it was noted, in millionths.
+    pub spent_micros: u64,
+    /// Of this currency.
+    pub currency: String,
+    /// The PoP that noted it.
+    pub pop: String,
+    /// When, in milliseconds since the Unix epoch, by the origin's clock.
+    #[serde(default)]
+    pub at_ms: u64,
+}
+
+impl Alert {
+    /// Whether both are about the same threshold in the same period.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let what = |alert: &Self| (alert.percent, alert.amount_micros);
+        what(self) == what(other) && self.function == other.function && self.period == other.period
+    }
+}
+
+/// Answer of `POST /v1/usage/alerts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertNoted {
+    /// Nobody had noted it before: people are to be told.
+    pub first: bool,
+}
+
+/// Answer of `GET /v1/usage?period=`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageReport {
+    /// The day or month.
+    pub period: String,
+    /// By PoP.
+    pub pops: BTreeMap<String, Vec<UsageRow>>,
+    /// What budgets came to.
+    pub alerts: Vec<Alert>,
+}
+
 /// An error, `application/problem+json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProblemDetails {

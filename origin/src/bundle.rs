@@ -10,8 +10,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+mod budget;
 mod front;
 
+pub use budget::{Brake, Budget, MAX_ALERTS, MAX_PERCENT, Period};
 pub use front::{FrontCache, KeyPart, RouteCache};
 
 /// The bundle format this code reads and writes.
@@ -206,6 +208,9 @@ pub struct FunctionConfig {
     /// Routes with another.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub route_caches: Vec<RouteCache>,
+    /// What it may cost; `None`: anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::api::{Alert, AlertNoted, Delivery, Receipt as UsageReceipt, UsageReport};
 use crate::api::{Deleted, Deploy, ObjectWritten, Poll, Pop, PopReport, Pops, Rollback, Stats, Versions};
 use crate::bundle::{Digest, FunctionName, MAX_BUNDLE_BYTES};
 use crate::deployment::{Manifest, Outcome, Version};
@@ -36,7 +37,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const MIN_UPLOAD_RATE: u64 = 128 << 10;
 
 /// Largest JSON answer, in bytes.
-const MAX_JSON_BYTES: usize = 16 << 20;
+const MAX_JSON_BYTES: usize = 64 << 20;
 
 /// A control connection: cheap to clone, its connections are pooled. Works on any Tokio runtime with time and I/O,
 /// and must not move from one runtime to another.
@@ -226,6 +227,32 @@ impl Control {
     pub async fn follow_purges(&self, poll: &PurgePoll, within: Duration) -> Result<PurgePage, ControlError> {
         let answered = async { json(self.post("purges/poll", poll)?.within(within).send(self).await?).await };
         tokio::time::timeout(within, answered).await.unwrap_or(Err(ControlError::TimedOut))
+    }
+
+    /// Delivers what functions have used, no longer than `within` in all. A batch is durable when there is a receipt.
+    ///
+    /// # Errors
+    /// [`ControlError`]: it may be durable; delivering the same again is harmless.
+    pub async fn deliver(&self, delivery: &Delivery, within: Duration) -> Result<UsageReceipt, ControlError> {
+        let answered = async { json(self.post("usage", delivery)?.send(self).await?).await };
+        tokio::time::timeout(within, answered).await.unwrap_or(Err(ControlError::TimedOut))
+    }
+
+    /// Notes that a budget has come to a threshold; whether nobody had noted it before.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn alert(&self, alert: &Alert) -> Result<bool, ControlError> {
+        Ok(json::<AlertNoted>(self.post("usage/alerts", alert)?.send(self).await?).await?.first)
+    }
+
+    /// What functions have used in a day (`YYYY-MM-DD`) or a month (`YYYY-MM`).
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn usage(&self, period: &str) -> Result<UsageReport, ControlError> {
+        let period: String = url::form_urlencoded::byte_serialize(period.as_bytes()).collect();
+        json(Call::new(Method::GET, format!("usage?period={period}")).send(self).await?).await
     }
 
     /// What the origin has been asked so far.

@@ -1,7 +1,7 @@
 //! Object storage, deployments and their manifest, the origin HTTP server and the control API.
 //!
 //! In reading order: [`bundle`] is what a deploy uploads; [`store`] keeps objects by [`key`]; [`deployment`] says
-//! which bundles are live, and [`purge`] what caches must forget; [`server`] answers on each [`listener`], whose
+//! which bundles are live, [`purge`] what caches must forget, and [`usage`] what functions have used; [`server`] answers on each [`listener`], whose
 //! connections are [`patient`] only so long, and asks for the [`token`] on the admin one; [`client`] speaks to that, in the
 //! words of [`api`].
 
@@ -17,3 +17,4 @@ pub mod purge;
 pub mod server;
 pub mod store;
 pub mod token;
+pub mod usage;

@@ -32,8 +32,12 @@ pub struct UsageKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Usage {
-    /// Requests that reached a function.
+    /// Requests that came for a function, whoever answered: it, a cache in front of it, or the brake of a budget.
     pub requests: u64,
+    /// Of these, those for which the function ran.
+    pub invocations: u64,
+    /// Of these, those that the brake of a budget refused.
+    pub refused: u64,
     /// Processor time, in microseconds.
     pub cpu_us: u64,
     /// From the start of invocations to their end, in microseconds: with what they waited.
@@ -42,7 +46,7 @@ pub struct Usage {
     pub memory_mb_ms: u64,
     /// Bytes sent to clients.
     pub bytes_out: u64,
-    /// Responses that the cache fetched.
+    /// Responses that the cache fetched from an origin.
     pub cache_fills: u64,
     /// Objects read from object storage.
     pub object_reads: u64,
@@ -56,6 +60,8 @@ impl AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         add(&mut self.requests, other.requests);
+        add(&mut self.invocations, other.invocations);
+        add(&mut self.refused, other.refused);
         add(&mut self.cpu_us, other.cpu_us);
         add(&mut self.wall_us, other.wall_us);
         add(&mut self.memory_mb_ms, other.memory_mb_ms);

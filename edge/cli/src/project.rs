@@ -5,6 +5,7 @@
 //! Names are those of Cloudflare Workers where Workers has the thing.
 
 mod bindings;
+mod budget;
 mod document;
 mod fields;
 pub(crate) mod folder;

@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use super::MAX_MESSAGE_BYTES;
-use crate::bundle::{Asset, Bundle, CohortBinding, FunctionConfig, JwtBinding, JwtKeyMaterial, RateLimitBinding};
+use crate::bundle::{
+    Asset, Budget, Bundle, CohortBinding, FunctionConfig, JwtBinding, JwtKeyMaterial, MAX_ALERTS, MAX_PERCENT,
+    RateLimitBinding,
+};
 use crate::key::Key;
 use crate::store::{Attributes, MAX_OBJECT_BYTES};
 
@@ -85,6 +88,7 @@ fn check_config(config: &FunctionConfig, problems: &mut Vec<String>) {
     problems.extend(config.ratelimits.iter().filter_map(check_rate_limit));
     problems.extend(config.jwt.iter().flat_map(check_jwt));
     problems.extend(config.cohorts.iter().filter_map(check_cohorts));
+    problems.extend(config.budget.as_ref().and_then(check_budget));
 }
 
 fn check_rate_limit(binding: &RateLimitBinding) -> Option<String> {
@@ -128,6 +132,12 @@ fn check_cohorts(binding: &CohortBinding) -> Option<String> {
         _ if names.len() < binding.cohorts.len() => problem("two cohorts have the same name"),
         _ => None,
     }
+}
+
+fn check_budget(budget: &Budget) -> Option<String> {
+    let percents = budget.alerts.iter().all(|percent| (1..=MAX_PERCENT).contains(percent));
+    let ok = budget.amount_micros > 0 && budget.alerts.len() <= MAX_ALERTS && percents && budget.alerts.is_sorted();
+    (!ok).then(|| format!("budget: the amount is above 0, and the alerts at most {MAX_ALERTS} percents up to {MAX_PERCENT}, ascending"))
 }
 
 fn is_date(text: &str) -> bool {

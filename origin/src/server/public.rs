@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -38,6 +39,29 @@ pub(super) struct Public {
     pub(super) clock: Clock,
 }
 
+/// Field in which a PoP is told how many objects were read from the store, or looked for, to answer it.
+pub const STORE_READS: HeaderName = HeaderName::from_static("x-skerry-store-reads");
+
+/// A request, and what it costs.
+struct Ask<'a> {
+    request: &'a Request<Incoming>,
+    request_id: &'a str,
+    /// Calls of the store.
+    reads: AtomicU64,
+}
+
+impl Ask<'_> {
+    /// The store is about to be called so many times.
+    fn will_read(&self, times: usize) {
+        self.reads.fetch_add(times as u64, Ordering::Relaxed);
+    }
+}
+
+/// Whether a PoP asks, as it says in the field that surrogates have for that.
+fn is_from_pop(request: &Request<Incoming>) -> bool {
+    header(request.headers(), "surrogate-capability").is_some_and(|capability| capability.starts_with("skerry="))
+}
+
 /// What is at a path, without its bytes.
 #[derive(Clone, Debug)]
 struct Representation {
@@ -58,15 +82,21 @@ impl Public {
         let request_id = self.traffic.request_id(&request);
         let line = Line::begin(&self.traffic, &request, &request_id);
         let head = request.method() == Method::HEAD;
-        let answer = self.find(&request, &request_id).await;
-        let response = answer.unwrap_or_else(|problem| {
+        let ask = Ask { request: &request, request_id: &request_id, reads: AtomicU64::new(0) };
+        let answer = self.find(&ask).await;
+        let mut response = answer.unwrap_or_else(|problem| {
             respond::log(&problem, &request_id);
             respond::problem(&problem, &request_id)
         });
+        let reads = ask.reads.into_inner();
+        if reads > 0 && is_from_pop(&request) {
+            response.headers_mut().insert(STORE_READS, reads.into());
+        }
         line.follow(if head { response.map(|_| respond::empty()) } else { response })
     }
 
-    async fn find(&self, request: &Request<Incoming>, request_id: &str) -> Answer {
+    async fn find(&self, ask: &Ask<'_>) -> Answer {
+        let request = ask.request;
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Problem::method_not_allowed("GET, HEAD"));
         }
@@ -74,9 +104,9 @@ impl Public {
         let index = path.ends_with('/').then(|| format!("{path}index.html"));
         for path in [Some(path), index].into_iter().flatten() {
             if let Some(asset) = self.asset(&path) {
-                return self.send(request, asset, None, request_id).await;
+                return self.send(ask, asset, None).await;
             }
-            match self.object(request, &path, request_id).await {
+            match self.object(ask, &path).await {
                 Err(problem) if problem.status == StatusCode::NOT_FOUND => {}
                 answer => return answer,
             }
@@ -103,10 +133,11 @@ impl Public {
     }
 
     /// Answers with a user's object. It may be replaced between two looks at it: then everything begins again.
-    async fn object(&self, request: &Request<Incoming>, path: &str, request_id: &str) -> Answer {
+    async fn object(&self, ask: &Ask<'_>, path: &str) -> Answer {
         let Ok(key) = Key::parse(&format!("public{path}")) else { return Err(Problem::not_found()) };
         for _ in 0..MAX_ATTEMPTS {
-            let (meta, attributes, object) = if needs_look(request) {
+            ask.will_read(1);
+            let (meta, attributes, object) = if needs_look(ask.request) {
                 let (meta, attributes) = self.store.head(&key).await?;
                 (meta, attributes, None)
             } else {
@@ -114,7 +145,7 @@ impl Public {
                 let object = Object { meta: meta.clone(), attributes: attributes.clone(), range, body };
                 (meta, attributes, Some(object))
             };
-            match self.send(request, of_user(meta, attributes), object, request_id).await {
+            match self.send(ask, of_user(meta, attributes), object).await {
                 Err(problem) if problem.code == REPLACED => {}
                 answer => return answer,
             }
@@ -123,13 +154,8 @@ impl Public {
     }
 
     /// Answers with `found`, whose bytes are in `object` when they have been asked for already.
-    async fn send(
-        &self,
-        request: &Request<Incoming>,
-        found: Representation,
-        object: Option<Object>,
-        request_id: &str,
-    ) -> Answer {
+    async fn send(&self, ask: &Ask<'_>, found: Representation, object: Option<Object>) -> Answer {
+        let (request, request_id) = (ask.request, ask.request_id);
         let headers = request.headers();
         let get = request.method() == Method::GET;
         match conditional::judge(headers, &found.validators) {
@@ -151,13 +177,23 @@ impl Public {
             Selection::Whole => {
                 let object = match object {
                     Some(object) => object,
-                    None => open(&*self.store, &found, None).await?,
+                    None => {
+                        ask.will_read(1);
+                        open(&*self.store, &found, None).await?
+                    }
                 };
                 let body = found.verified(object.body);
                 Ok(sized(found.response(StatusCode::OK, respond::streamed(body)), found.size))
             }
-            Selection::One(range) => self.send_range(found, range).await,
-            Selection::Several(ranges) => Ok(self.send_ranges(found, &ranges, request_id)),
+            Selection::One(range) => {
+                ask.will_read(1);
+                self.send_range(found, range).await
+            }
+            // One for each, as long as the client stays.
+            Selection::Several(ranges) => {
+                ask.will_read(ranges.len());
+                Ok(self.send_ranges(found, &ranges, request_id))
+            }
         }
     }
 

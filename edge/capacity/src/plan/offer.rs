@@ -234,6 +234,7 @@ pub(super) fn usage_of(stream: &Stream, requests: u64) -> Usage {
     let work = &stream.work;
     Usage {
         requests,
+        invocations: requests,
         cpu_us: times(work.cpu_ms * 1e3),
         wall_us: times((work.cpu_ms + work.wait_ms) * 1e3),
         memory_mb_ms: times(work.memory_mb * (work.cpu_ms + work.wait_ms)),

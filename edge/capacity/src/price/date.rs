@@ -1,4 +1,5 @@
 use std::fmt;
+use std::str::FromStr;
 
 /// A day of the Gregorian calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,11 +49,44 @@ impl Date {
         self.days() - earlier.days()
     }
 
+    /// The first day of this day's month.
+    #[must_use]
+    pub const fn month_start(self) -> Self {
+        Self { day: 1, ..self }
+    }
+
+    /// Days of this day's month.
+    #[must_use]
+    pub fn month_days(self) -> u8 {
+        (28..=31).rev().find(|day| Self::new(self.year, self.month, *day).is_some()).unwrap_or(28)
+    }
+
     fn days(self) -> i64 {
         let (month, year) = (i64::from(self.month), i64::from(self.year) - i64::from(self.month <= 2));
         let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + i64::from(self.day) - 1;
         let of_era = year.rem_euclid(400);
         year.div_euclid(400) * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+    }
+}
+
+impl FromStr for Date {
+    type Err = String;
+
+    /// Reads `YYYY-MM-DD`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |range: std::ops::Range<usize>| {
+            let part = text.get(range)?;
+            part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok()).flatten()
+        };
+        let shaped = text.len() == 10 && text.as_bytes()[4] == b'-' && text.as_bytes()[7] == b'-';
+        let date = (number(0..4), number(5..7), number(8..10));
+        let date = match date {
+            (Some(year), Some(month), Some(day)) if shaped => {
+                u8::try_from(month).ok().zip(u8::try_from(day).ok()).and_then(|(month, day)| Self::new(year, month, day))
+            }
+            _ => None,
+        };
+        date.ok_or_else(|| format!("{text:?} is no day: write YYYY-MM-DD"))
     }
 }
 
@@ -75,6 +109,12 @@ mod tests {
             assert_eq!(Date::new(date.year, date.month, date.day), Some(date));
         }
         assert_eq!(Date::from_unix_seconds(1_795_737_600).to_string(), "2026-11-27");
+        assert_eq!("2026-11-27".parse(), Ok(Date::from_unix_seconds(1_795_737_600)));
+        for text in ["", "2026-1-01", "2026-02-30", "2026-11-2x", "+026-11-27", "2026-11-277", "二〇二六-1-1"] {
+            assert!(text.parse::<Date>().is_err(), "{text}");
+        }
+        let days = |text: &str| text.parse::<Date>().map(Date::month_days);
+        assert_eq!([days("2026-02-14"), days("2028-02-14"), days("2026-11-01"), days("2026-12-31")], [28, 29, 30, 31].map(Ok));
         assert_eq!(Date::new(2023, 2, 29), None);
         assert_eq!(Date::new(2023, 13, 1), None);
     }

@@ -85,6 +85,8 @@ pub struct Line {
     pub unit: &'static str,
     /// Its price.
     pub amount: Money,
+    /// Nobody has compared the price with the seller's page.
+    pub unverified: bool,
 }
 
 /// What something costs.
@@ -101,11 +103,18 @@ impl Bill {
         self.lines.iter().map(|line| line.amount).sum()
     }
 
+    /// Whether a price in it is unverified.
+    #[must_use]
+    pub fn is_unverified(&self) -> bool {
+        self.lines.iter().any(|line| line.unverified)
+    }
+
     fn line(&mut self, prices: &PriceBook, key: Key, what: &str, used: f64, included: f64) {
         let quantity = (used - included).max(0.0);
         if quantity > 0.0 {
             let amount = Money::from_f64(quantity * prices.of(key));
-            self.lines.push(Line { what: what.to_owned(), quantity, unit: key.unit().as_str(), amount });
+            let unverified = prices.source(prices.price(key)).unverified;
+            self.lines.push(Line { what: what.to_owned(), quantity, unit: key.unit().as_str(), amount, unverified });
         }
     }
 }
@@ -122,16 +131,17 @@ pub fn lambda_gb_seconds(usage: &Usage, memory_mb: f64) -> f64 {
     let memory = memory_mb.max(LAMBDA_MIN_MB);
     let waited = float(usage.wall_us.saturating_sub(usage.cpu_us));
     let computed = float(usage.cpu_us) * (LAMBDA_MB_PER_VCPU / memory).max(1.0);
-    ((waited + computed) / 1e6 + float(usage.requests) * 0.5e-3) * memory / 1024.0
+    ((waited + computed) / 1e6 + float(usage.invocations) * 0.5e-3) * memory / 1024.0
 }
 
-/// What a usage would cost at a seller by use, with the bytes it sent.
+/// What a usage would cost at a seller by use, with the bytes it sent. Who runs functions behind a CDN's cache sells
+/// invocations, who runs them in front of it sells requests.
 #[must_use]
 pub fn metered(model: Metered, usage: &Usage, prices: &PriceBook, terms: &Terms) -> Bill {
     let mut bill = Bill::default();
     let month = terms.months;
     let free = |amount: f64| if terms.allowances { amount * month } else { 0.0 };
-    let millions = float(usage.requests) / 1e6;
+    let (millions, invocations) = (float(usage.requests) / 1e6, float(usage.invocations) / 1e6);
     let cpu_hours = float(usage.cpu_us) / 3.6e9;
     let gb_hours = float(usage.memory_mb_ms) / 1024.0 / 3.6e6;
     let gb_out = float(usage.bytes_out) / 1e9;
@@ -139,12 +149,12 @@ pub fn metered(model: Metered, usage: &Usage, prices: &PriceBook, terms: &Terms)
     match model {
         Metered::LambdaArm | Metered::LambdaX86 => {
             let duration = if model == Metered::LambdaArm { Key::LambdaArm } else { Key::LambdaX86 };
-            line(Key::LambdaRequests, "requests", millions, 1.0);
+            line(Key::LambdaRequests, "requests", invocations, 1.0);
             line(duration, "duration", lambda_gb_seconds(usage, terms.memory_mb), 400_000.0);
             line(Key::AwsEgress, "data out", gb_out, 100.0);
         }
         Metered::LambdaEdge => {
-            line(Key::LambdaEdgeRequests, "requests", millions, 0.0);
+            line(Key::LambdaEdgeRequests, "requests", invocations, 0.0);
             line(Key::LambdaEdgeDuration, "duration", lambda_gb_seconds(usage, terms.memory_mb), 0.0);
             line(Key::CdnRequests, "requests to the CDN", millions, 10.0);
             line(Key::CdnNorthAmerica, "data out", gb_out, 1000.0);
@@ -160,7 +170,7 @@ pub fn metered(model: Metered, usage: &Usage, prices: &PriceBook, terms: &Terms)
             bill.line(prices, Key::WorkersBase, "plan", month, 0.0);
         }
         Metered::Vercel => {
-            line(Key::VercelRequests, "requests", millions, 1.0);
+            line(Key::VercelRequests, "requests", invocations, 1.0);
             line(Key::VercelCpu, "CPU time", cpu_hours, 16.0);
             line(Key::VercelMemory, "memory", gb_hours, 1440.0);
             line(Key::VercelEgress, "data out", gb_out, 1000.0);
@@ -189,12 +199,22 @@ pub fn own(node: &OwnNode, nodes: f64, usage: &Usage, prices: &PriceBook, terms:
             quantity: paid_off,
             unit: node.purchase.unit.as_str(),
             amount,
+            unverified: prices.source(&node.purchase).unverified,
         });
     }
     bill.line(prices, Key::OwnPower, "power", nodes * node.watts / 1000.0 * MONTH_HOURS * terms.months, 0.0);
     bill.line(prices, Key::OwnColocation, "colocation", nodes * node.rack_units * terms.months, 0.0);
     bill.line(prices, Key::OwnEgress, "data out", float(usage.bytes_out) / 1e9, 0.0);
     bill
+}
+
+/// What a usage costs on machines of one's own: the part of a machine's month that its processor time takes, and what
+/// it sends. In proportion to the usage, so that the bills of functions add up to that of their sum; what machines cost
+/// while they are idle is nobody's.
+#[must_use]
+pub fn own_share(node: &OwnNode, usage: &Usage, prices: &PriceBook) -> Bill {
+    let cpu_hours = float(usage.cpu_us) / 3.6e9;
+    own(node, cpu_hours / f64::from(node.vcpus) / MONTH_HOURS, usage, prices, &Terms::default())
 }
 
 /// Who stores objects.

@@ -1,4 +1,4 @@
-use super::bill::{LAMBDA_MIN_MB, Metered, Store, Terms, lambda_gb_seconds, metered, own, stored};
+use super::bill::{LAMBDA_MIN_MB, Metered, Store, Terms, lambda_gb_seconds, metered, own, own_share, stored};
 use super::budget::{Action, Brake, Budget};
 use super::*;
 use crate::price::{Money, PriceBook};
@@ -36,7 +36,7 @@ fn the_bill_for_workers_is_that_of_the_sellers_own_example() {
 /// A function that only waits, so that a processor's speed does not matter; half a millisecond each is for rounding up.
 #[test]
 fn the_bill_for_lambda_is_that_of_the_sellers_own_example() {
-    let usage = Usage { requests: 3_000_000, wall_us: 3_000_000 * 999_500, ..Usage::default() };
+    let usage = Usage { requests: 3_000_000, invocations: 3_000_000, wall_us: 3_000_000 * 999_500, ..Usage::default() };
     let terms = Terms { memory_mb: 512.0, ..Terms::default() };
     let bill = metered(Metered::LambdaX86, &usage, &PriceBook::embedded(), &terms);
     assert_eq!(bill.total().to_string(), "18.73");
@@ -44,7 +44,7 @@ fn the_bill_for_lambda_is_that_of_the_sellers_own_example() {
 
 #[test]
 fn little_memory_makes_lambda_slow_but_not_cheaper_where_it_computes() {
-    let computes = Usage { requests: 1000, cpu_us: 50_000_000, wall_us: 50_000_000, ..Usage::default() };
+    let computes = Usage { requests: 1000, invocations: 1000, cpu_us: 50_000_000, wall_us: 50_000_000, ..Usage::default() };
     let (little, much) = (lambda_gb_seconds(&computes, LAMBDA_MIN_MB), lambda_gb_seconds(&computes, 1769.0));
     assert!((little / much - 1.0).abs() < 0.02, "{little} {much}");
     let waits = Usage { cpu_us: 0, ..computes };
@@ -59,6 +59,18 @@ fn own_machines_and_stores_have_bills_too() {
     assert_eq!(own(&book.own[0], 2.0, &usage, &book, &Terms::default()).total().to_string(), "267.21");
     assert_eq!(stored(Store::S3, &usage, 10_000_000_000, &book).total().to_string(), "1.70");
     assert_eq!(stored(Store::R2, &usage, 10_000_000_000, &book).total().to_string(), "0.72");
+}
+
+#[test]
+fn a_share_of_a_machine_costs_what_it_takes_of_it() {
+    let book = PriceBook::embedded();
+    let node = &book.own[0];
+    // All 16 processors for all of a month.
+    let whole = Usage { cpu_us: 16 * 730 * 3_600_000_000, ..Usage::default() };
+    let machine = own(node, 1.0, &Usage::default(), &book, &Terms::default());
+    assert_eq!(own_share(node, &whole, &book).total(), machine.total());
+    assert!(own_share(node, &whole, &book).is_unverified(), "the book's own machine is a guess");
+    assert_eq!(own_share(node, &Usage::default(), &book).total(), Money::ZERO);
 }
 
 #[test]
@@ -85,6 +97,7 @@ fn usages() -> impl Strategy<Value = Usage> {
     (0..1u64 << 40, 0..1u64 << 50, 0..1u64 << 50, 0..1u64 << 50, 0..1u64 << 50).prop_map(
         |(requests, cpu_us, waits, memory_mb_ms, bytes_out)| Usage {
             requests,
+            invocations: requests,
             cpu_us,
             wall_us: cpu_us + waits,
             memory_mb_ms,

@@ -8,6 +8,7 @@ use origin::bundle::{
 use origin::store::MAX_ATTRIBUTE_BYTES;
 
 use super::bindings::{self, Names};
+use super::budget;
 use super::document::{self, Node};
 use super::fields::{Field, Fields, Findings};
 use super::folder::{self, Folder};
@@ -262,6 +263,7 @@ fn config(findings: &mut Findings<'_>, fields: &mut Fields<'_>, folder: &Folder)
         min_ready: fields.get("min_ready").and_then(|field| min_ready(findings, &field)).unwrap_or_default(),
         isolation: fields.get("isolation").and_then(|field| isolation(findings, &field)).unwrap_or_default(),
         tenant: fields.get("tenant").and_then(|field| tenant(findings, &field)),
+        budget: fields.get("budget").and_then(|field| budget::budget(findings, &field)),
     }
 }
 
