@@ -18,3 +18,5 @@ pub mod server;
 pub mod store;
 pub mod token;
 pub mod usage;
+
+pub use server::STORE_READS;

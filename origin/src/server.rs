@@ -18,6 +18,7 @@ use crate::purge::push::{self, Address};
 use crate::purge::{Log, PurgeError};
 use crate::store::{BoxError, Clock, Embedded, Memory, ObjectStore, S3, S3Config};
 use public::Public;
+pub use public::STORE_READS;
 use traffic::Traffic;
 
 mod access;

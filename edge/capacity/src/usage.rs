@@ -56,20 +56,47 @@ pub struct Usage {
     pub stored_mb_hours: u64,
 }
 
+impl Usage {
+    /// Every number, by its name.
+    fn fields(&mut self) -> [(&'static str, &mut u64); 11] {
+        [
+            ("requests", &mut self.requests),
+            ("invocations", &mut self.invocations),
+            ("refused", &mut self.refused),
+            ("cpu_us", &mut self.cpu_us),
+            ("wall_us", &mut self.wall_us),
+            ("memory_mb_ms", &mut self.memory_mb_ms),
+            ("bytes_out", &mut self.bytes_out),
+            ("cache_fills", &mut self.cache_fills),
+            ("object_reads", &mut self.object_reads),
+            ("object_writes", &mut self.object_writes),
+            ("stored_mb_hours", &mut self.stored_mb_hours),
+        ]
+    }
+
+    /// The numbers that are not 0, by name: for who adds them up without knowing what they are.
+    #[must_use]
+    pub fn numbers(mut self) -> BTreeMap<String, u64> {
+        let numbers = self.fields().into_iter().filter(|(_, number)| **number > 0);
+        numbers.map(|(name, number)| (name.to_owned(), *number)).collect()
+    }
+
+    /// What the numbers of these names say. Those of a later release, which have other names, say nothing.
+    #[must_use]
+    pub fn of_numbers(numbers: &BTreeMap<String, u64>) -> Self {
+        let mut usage = Self::default();
+        for (name, number) in usage.fields() {
+            *number = numbers.get(name).copied().unwrap_or(0);
+        }
+        usage
+    }
+}
+
 impl AddAssign for Usage {
-    fn add_assign(&mut self, other: Self) {
-        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
-        add(&mut self.requests, other.requests);
-        add(&mut self.invocations, other.invocations);
-        add(&mut self.refused, other.refused);
-        add(&mut self.cpu_us, other.cpu_us);
-        add(&mut self.wall_us, other.wall_us);
-        add(&mut self.memory_mb_ms, other.memory_mb_ms);
-        add(&mut self.bytes_out, other.bytes_out);
-        add(&mut self.cache_fills, other.cache_fills);
-        add(&mut self.object_reads, other.object_reads);
-        add(&mut self.object_writes, other.object_writes);
-        add(&mut self.stored_mb_hours, other.stored_mb_hours);
+    fn add_assign(&mut self, mut other: Self) {
+        for ((_, sum), (_, more)) in self.fields().into_iter().zip(other.fields()) {
+            *sum = sum.saturating_add(*more);
+        }
     }
 }
 

@@ -3,11 +3,13 @@
 pub(crate) mod bench;
 pub(crate) mod cell;
 pub(crate) mod completions;
+pub(crate) mod cost;
 pub(crate) mod delete;
 pub(crate) mod deploy;
 pub(crate) mod functions;
 pub(crate) mod jwt;
 pub(crate) mod limits;
+pub(crate) mod meter;
 pub(crate) mod origin;
 pub(crate) mod plan;
 pub(crate) mod pop;
@@ -20,6 +22,9 @@ pub(crate) mod snapshot;
 pub(crate) mod up;
 pub(crate) mod versions;
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
@@ -44,6 +49,7 @@ enum Command {
     Functions(functions::Functions),
     Purge(purge::Purge),
     Pops(pops::Pops),
+    Cost(cost::Cost),
     Plan(plan::Plan),
     Simulate(simulate::Simulate),
     Bench(bench::Bench),
@@ -73,6 +79,7 @@ impl Cli {
             Command::Functions(functions) => functions.run(),
             Command::Purge(purge) => purge.run(),
             Command::Pops(pops) => pops.run(),
+            Command::Cost(cost) => cost.run(),
             Command::Plan(plan) => plan.run(),
             Command::Simulate(simulate) => simulate.run(),
             Command::Bench(bench) => bench.run(),
@@ -93,6 +100,20 @@ impl Cli {
 /// When the system gives no descriptors.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// The text of a file; what is wrong, for people, when there is none.
+///
+/// # Errors
+/// When it cannot be read, is no text, or larger than `most` bytes.
+pub(crate) fn read_text(path: &Path, most: u64) -> Result<String, String> {
+    let said = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+    let mut text = String::new();
+    File::open(path).map_err(said)?.take(most + 1).read_to_string(&mut text).map_err(said)?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > most {
+        return Err(format!("{} is larger than {most} bytes", path.display()));
+    }
+    Ok(text)
 }
 
 /// How long ago an instant (milliseconds since the Unix epoch) was, for people.
@@ -128,7 +149,7 @@ mod tests {
     #[test]
     fn commands_that_print_data_have_a_form_for_programs() {
         let command = Cli::command();
-        for verb in ["up", "deploy", "versions", "rollback", "delete", "functions", "purge", "pops", "bench", "limits"]
+        for verb in ["up", "deploy", "versions", "rollback", "delete", "functions", "purge", "pops", "bench", "limits", "cost"]
         {
             let verb = command.find_subcommand(verb).unwrap();
             assert!(

@@ -27,7 +27,7 @@ use crate::cell::VisitParts;
 use crate::fault::origin_code;
 use crate::function::Function;
 use crate::head;
-use crate::outcome::Notes;
+use crate::notes::Notes;
 use crate::request::id;
 use crate::state::{State, unix_seconds};
 use crate::trace::Trace;
@@ -117,6 +117,13 @@ pub(crate) struct Request {
     pub(crate) http: &'static str,
 }
 
+impl Drop for Request {
+    /// The last that could do anything for the invocation is gone.
+    fn drop(&mut self) {
+        self.notes.rest();
+    }
+}
+
 impl Request {
     /// Sends a request with an absolute target through the cache, and notes what came of it.
     pub(crate) async fn ask(
@@ -125,7 +132,7 @@ impl Request {
         head: http::request::Parts,
         body: Body,
     ) -> Result<http::Response<cache::Body>, cache::OriginFailure> {
-        let answered = self.worker.upstream.fetch(target, head, body, self.notes.waited()).await;
+        let answered = self.worker.upstream.fetch(target, head, body, self.notes.asked()).await;
         let response =
             answered.inspect_err(|failure| self.worker.counts().unanswered.add(origin_code(failure.kind), 1))?;
         if let Some(outcome) = response.extensions().get::<cache::Outcome>() {
@@ -148,6 +155,19 @@ impl Request {
 
     fn state(&self) -> &State {
         &self.worker.state
+    }
+
+    /// Notes in which cohort the client is.
+    pub(crate) fn assign(&self, binding: &str, cohort: &str) {
+        self.notes.assign(self.function.cohort(binding, cohort));
+    }
+
+    /// The same, of what the function is told.
+    fn assigned(&self, binding: &str, found: Value) -> Value {
+        if let Some(cohort) = found["cohort"].as_str() {
+            self.assign(binding, cohort);
+        }
+        found
     }
 
     fn place(&self) -> Value {
@@ -324,9 +344,10 @@ impl isolate::Capabilities for Request {
             }
             (Some(Binding::Cohort(cohorts)), "cookie") => {
                 let secure = self.visit.is_secure();
-                cohorts.by_cookie(argument, if secure { Transport::Https } else { Transport::Http })
+                let found = cohorts.by_cookie(argument, if secure { Transport::Https } else { Transport::Http });
+                self.assigned(binding, found)
             }
-            (Some(Binding::Cohort(cohorts)), "key") => cohorts.by_key(argument),
+            (Some(Binding::Cohort(cohorts)), "key") => self.assigned(binding, cohorts.by_key(argument)),
             (Some(Binding::Jwt { verifier, realm }), "verify") => match bearer(argument) {
                 None => return Ok(verified(realm, Err(None))),
                 Some(token) => match verifier.attempt(token, unix_seconds()) {
@@ -369,6 +390,7 @@ impl isolate::Capabilities for Request {
 
     fn used(&self, cpu: Duration) {
         self.worker.share(Some(&self.function)).used(cpu);
+        self.notes.charge(cpu);
         if self.function.heavy.ran(cpu, || self.state().millis()) {
             let (pop, function, millis) = (&self.state().name, &self.function.label, cpu.as_secs_f64() * 1e3);
             tracing::info!(%pop, %function, millis, "a function held up its worker; for a while it runs in a process apart");

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use capacity::price::PriceBook;
 use http::Uri;
 use ipnet::IpNet;
 use origin::bundle::Isolation;
@@ -57,6 +58,11 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// Functions with a metric label of their own; the others share one.
     pub metrics_functions: usize,
+    /// How often what functions used is written to disk and delivered: what a crash loses at most, and half of the time
+    /// that a budget's brake may take to act.
+    pub meter_every: Duration,
+    /// What that costs, for budgets.
+    pub prices: PriceBook,
     /// How origins are spared.
     pub protection: Protection,
     /// PoPs of the same fleet, this one perhaps among them, that are asked instead of the origin; none by default.

@@ -34,6 +34,10 @@ pub(crate) enum Fault {
     NotReady,
     #[error("this PoP is being stopped")]
     Draining,
+    #[error("the client has left before it had an answer")]
+    ClientGone,
+    #[error("the budget of this function is used up, or what is left of it allows fewer requests")]
+    OverBudget { retry_after: Duration },
     #[error("the worker that had this request was lost to a function; another has taken its place: ask again")]
     WorkerLost,
     #[error("no process can be had for this function on this PoP: {0}")]
@@ -66,6 +70,8 @@ impl Fault {
             Self::NoPeer => "client/no-peer",
             Self::NotReady => "overload/not-ready",
             Self::Draining => "overload/draining",
+            Self::ClientGone => "client/gone",
+            Self::OverBudget { .. } => "budget/limit",
             Self::WorkerLost => "overload/worker-lost",
             Self::NoCell(_) => "overload/no-cell",
             Self::Quarantined(_) => "function/quarantined",
@@ -84,6 +90,9 @@ impl Fault {
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoPeer => StatusCode::FORBIDDEN,
             Self::NotReady | Self::Draining | Self::WorkerLost | Self::NoCell(_) => StatusCode::SERVICE_UNAVAILABLE,
+            // What nginx writes down for it; nobody is there to get it.
+            Self::ClientGone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+            Self::OverBudget { .. } => StatusCode::TOO_MANY_REQUESTS,
             // Not 503: another PoP that still runs it would only lose its workers to it, too.
             Self::Quarantined(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Bundle(_) => StatusCode::BAD_GATEWAY,
@@ -115,8 +124,11 @@ impl Fault {
         }
     }
 
-    /// 503 says "this PoP, try again": when. So does an origin that is left alone for a while.
+    /// 503 says "this PoP, try again": when. So do an origin that is left alone for a while, and a brake.
     fn retry_after(&self) -> Option<Duration> {
+        if let Self::OverBudget { retry_after } = self {
+            return Some(*retry_after);
+        }
         if let Self::Origin(failure) = self
             && let Some(Withheld::Open(pause)) = failure.cause().downcast_ref()
         {

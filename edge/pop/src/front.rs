@@ -116,7 +116,10 @@ impl Part {
             Self::Continent => place().continent,
             Self::Scheme => Some(capabilities.visit.scheme.to_owned()),
             Self::Cohort(binding) => match capabilities.function.bindings.get(binding) {
-                Some(Binding::Cohort(cohorts)) => cohorts.known(&cookies).map(present),
+                Some(Binding::Cohort(cohorts)) => cohorts.known(&cookies).map(|cohort| {
+                    capabilities.assign(binding, cohort);
+                    present(cohort)
+                }),
                 _ => None,
             },
             Self::Cookie(name) => middleware::cohort::cookie([&*cookies], name).map(present),

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use http::HeaderValue;
-use isolate::limits::Limits;
+use isolate::limits::{Limit, Limits};
 use isolate::{Code, Fault, Found, Platform, Program, Source};
-use origin::bundle::{Bundle, Digest, FunctionConfig, FunctionName, Isolation, OnFailure};
+use origin::bundle::{Budget, Bundle, Digest, FunctionConfig, FunctionName, Isolation, OnFailure};
 
 use crate::bindings::{Binding, Limiters};
+use crate::brake::Brake;
 use crate::front::Fronts;
 use crate::heavy::Heavy;
 use crate::metrics::Series;
@@ -23,12 +24,18 @@ pub(crate) struct Function {
     /// `name@digest`, as the response header shows it.
     pub(crate) label: String,
     pub(crate) label_value: HeaderValue,
-    version: Digest,
+    pub(crate) version: Digest,
     /// The same as text, as isolates know it.
     version_text: String,
     /// Whether there is a handler to run, or only assets of the origin.
     pub(crate) has_handler: bool,
     pub(crate) limits: Limits,
+    /// Its limit on the heap, in MB (2^20 bytes): the memory that its invocations are charged for.
+    pub(crate) heap_mb: u64,
+    cohorts: Vec<Known>,
+    /// What it may cost.
+    pub(crate) budget: Option<Budget>,
+    pub(crate) brake: Brake,
     /// Workers of this PoP that have it started before anybody asks.
     pub(crate) min_ready: u32,
     /// Where it runs: as its project file says, or as this PoP has it for all.
@@ -52,6 +59,23 @@ pub(crate) struct Function {
     /// Its copy on disk was found damaged.
     damaged: AtomicBool,
 }
+
+/// A cohort of a function, by its number; 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Cohort(u16);
+
+/// A cohort that is counted apart.
+#[derive(Debug)]
+struct Known {
+    binding: String,
+    name: String,
+    /// `experiment/name`.
+    label: String,
+}
+
+/// Cohorts of a function that are counted apart; the others share one label.
+const MOST_COHORTS: usize = 100;
+const OTHER_COHORTS: &str = "(other)";
 
 /// How a function has its program.
 #[derive(Debug)]
@@ -95,8 +119,14 @@ impl Function {
             Isolation::Isolate => bundle.config.isolation,
         };
         let tenant = bundle.config.tenant.clone().map_or_else(|| Tenant::Function(name.clone()), Tenant::Named);
+        let cohorts = cohorts(&bundle.config);
+        let budget = bundle.config.budget.clone();
         let program = Arc::new(program(bundle, version)?);
         let function = Self {
+            heap_mb: program.limits.get(Limit::Heap).div_ceil(1 << 20),
+            cohorts,
+            budget,
+            brake: Brake::default(),
             label_value: HeaderValue::from_str(&label).map_err(|e| e.to_string())?,
             label,
             series: OnceLock::new(),
@@ -141,6 +171,19 @@ impl Function {
     /// Has its code cache made anew: V8 did not take the one that is there.
     pub(crate) fn refresh_code_cache(&self) {
         self.shelf.want_code_cache(&self.version);
+    }
+
+    /// A cohort, for [`Self::cohort_label`].
+    pub(crate) fn cohort(&self, binding: &str, name: &str) -> Cohort {
+        let known = |known: &Known| known.binding == binding && known.name == name;
+        let place = self.cohorts.iter().position(known).unwrap_or(MOST_COHORTS);
+        Cohort(place as u16 + 1)
+    }
+
+    /// What a cohort is called in logs and sums; `None` for none.
+    pub(crate) fn cohort_label(&self, cohort: Cohort) -> Option<&str> {
+        let place = usize::from(cohort.0.checked_sub(1)?);
+        Some(self.cohorts.get(place).map_or(OTHER_COHORTS, |known| &known.label))
     }
 
     /// Whether a worker has it started before anybody asks.
@@ -206,6 +249,17 @@ fn program(bundle: Bundle, version: &Digest) -> Result<Program, String> {
         limits,
         provisioned: bundle.config.min_ready > 0,
     })
+}
+
+/// The cohorts that are counted apart, in the order of the file.
+fn cohorts(config: &FunctionConfig) -> Vec<Known> {
+    let all = config.cohorts.iter().flat_map(|binding| binding.cohorts.iter().map(move |cohort| (binding, cohort)));
+    let known = all.map(|(binding, cohort)| Known {
+        binding: binding.name.clone(),
+        name: cohort.name.clone(),
+        label: format!("{}/{}", binding.experiment, cohort.name),
+    });
+    known.take(MOST_COHORTS).collect()
 }
 
 /// What the function's `env` holds, for the isolate.

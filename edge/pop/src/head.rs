@@ -253,5 +253,10 @@ pub(crate) fn host(authority: &str) -> &str {
     }
 }
 
+/// The number in a field; 0 where there is none.
+pub(crate) fn number(value: Option<HeaderValue>) -> u64 {
+    value.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests;

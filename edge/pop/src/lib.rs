@@ -5,6 +5,8 @@
 
 mod admin;
 mod bindings;
+mod brake;
+mod budgets;
 mod caching;
 mod capabilities;
 mod cell;
@@ -20,11 +22,14 @@ mod head;
 mod head_timer;
 mod heavy;
 mod listen;
+mod meter;
 mod metrics;
+mod notes;
 mod outcome;
 mod purge;
 mod request;
 mod routes;
+mod sent;
 mod shelf;
 mod state;
 mod strikes;

@@ -10,13 +10,14 @@ use origin::client::Control;
 use origin::token::Token;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::admin;
 use crate::cell;
 use crate::config::{Config, StartError};
 use crate::engine;
 use crate::follow::Follower;
+use crate::meter;
 use crate::purge;
 use crate::state::State;
 use crate::workers::Workers;
@@ -26,6 +27,9 @@ const BACKLOG: i32 = 1024;
 
 /// The longest wait for the purge log before clients come in. Without it this PoP serves, but validates what it has stored.
 const PURGES: Duration = Duration::from_secs(1);
+
+/// The longest that the last word of the meter may take.
+const METER: Duration = Duration::from_secs(3);
 
 /// Runs a PoP until `shutdown`, polled on `runtime`, resolves, then drains it. Call it on the main thread: V8 starts here,
 /// before any other thread exists. `ready` gets the address once clients can connect.
@@ -92,6 +96,14 @@ pub fn run(
             }
         })?;
     }
+    let (end_meter, ending) = oneshot::channel();
+    let (kept, wait_kept) = std::sync::mpsc::channel::<()>();
+    let (meter_state, meter_control) = (Arc::clone(&state), Control::new(config.control.clone(), &config.token));
+    thread("meter", move |runtime| {
+        let Config { meter_every, prices, data, .. } = config;
+        runtime.block_on(meter::follow(meter_state, meter_control, meter_every, prices, data, ending));
+        drop(kept);
+    })?;
     // What this PoP had before is live before the first client can ask for it.
     let _ = wait_recalled.recv();
     let _ = wait_purged.recv_timeout(PURGES);
@@ -101,7 +113,11 @@ pub fn run(
     }
     ready(address);
 
-    runtime.block_on(workers.supervise(shutdown))
+    let ended = runtime.block_on(workers.supervise(shutdown));
+    // Only now has everything been counted.
+    drop(end_meter);
+    let _ = wait_kept.recv_timeout(METER);
+    ended
 }
 
 /// Starts a thread with a runtime of its own.

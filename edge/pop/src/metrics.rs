@@ -11,9 +11,11 @@ mod series;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::budgets::Shown;
 use crate::state::State;
 use crate::upstream::{Gate, Origin, Phase, Side};
 use count::Totals;
@@ -119,6 +121,12 @@ pub(crate) struct Row {
 
 fn origins_of(state: &State, side: Side) -> Vec<std::sync::Arc<Origin>> {
     if side == Side::Shield { state.tier.shields() } else { state.origins.of(side) }
+}
+
+/// The budgets of functions that may have a label.
+fn budgets(state: &State, mut show: impl FnMut(&str, &Shown)) {
+    let budgets = state.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+    budgets.iter().take(state.metrics.functions.most()).for_each(|(function, shown)| show(function, shown));
 }
 
 /// Every metric, in the order in which they are shown.
@@ -627,6 +635,34 @@ pub(crate) const TABLE: &[Row] = &[
             let polls = Tally::sum([&state.metrics.polls]);
             polls.iter().for_each(|(result, count)| samples.put(&[result], *count));
         },
+    },
+    Row {
+        name: "skerry_budget_spent_ratio",
+        kind: Kind::Gauge,
+        labels: &["function"],
+        help: "Share of a function's budget that is spent in this period, on all PoPs.",
+        read: |state, samples| budgets(state, |function, it| samples.put(&[function], it.spent)),
+    },
+    Row {
+        name: "skerry_budget_limit_per_second",
+        kind: Kind::Gauge,
+        labels: &["function"],
+        help: "Requests a second that the brake of a function's budget lets through on this PoP, while it acts.",
+        read: |state, samples| budgets(state, |function, it| samples.known_of(&[function], it.limit)),
+    },
+    Row {
+        name: "skerry_budget_alerts_total",
+        kind: Kind::Counter,
+        labels: &["function"],
+        help: "Thresholds of a function's budget that this PoP was the first to see passed.",
+        read: |state, samples| budgets(state, |function, it| samples.put(&[function], it.alerts)),
+    },
+    Row {
+        name: "skerry_meter_undelivered_rows",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Rows of usage that are on disk and have not arrived at the origin, as far as known.",
+        read: |state, samples| samples.put(&[], state.meter.undelivered.load(Ordering::Relaxed)),
     },
     Row {
         name: "skerry_function_labels",

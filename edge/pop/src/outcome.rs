@@ -1,14 +1,13 @@
-//! What is known of a request when it is over: the response, its timing, its line in the log.
+//! What is known of a request when it is answered: the response, and its timing.
 
-use std::cell::{Cell, OnceCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use capacity::usage::Usage;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
@@ -17,12 +16,12 @@ use isolate::{BoxError, CacheUse, Failure, Timing};
 
 use crate::cell::CellBody;
 use crate::fault::Fault;
-use crate::function::Function;
+use crate::function::{Cohort, Function};
 use crate::head;
+use crate::notes::{End, Line, Notes};
 use crate::request::id;
 use crate::state::State;
 use crate::trace::Trace;
-use crate::upstream::Waited;
 use crate::worker::Worker;
 
 /// A body for the client, by its source.
@@ -109,8 +108,9 @@ const POP: HeaderName = HeaderName::from_static("x-skerry-pop");
 const VERSION: HeaderName = HeaderName::from_static("x-skerry-version");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// What is known of a request, gathered along its way.
+/// What is known of a request, gathered along its way. Dropped, it leaves the notes what their line needs.
 pub(crate) struct Record {
+    worker: Rc<Worker>,
     pub(crate) began: Instant,
     pub(crate) request_id: HeaderValue,
     pub(crate) method: Method,
@@ -125,26 +125,14 @@ pub(crate) struct Record {
     pub(crate) notes: Rc<Notes>,
     /// Another PoP asks, whose response it becomes.
     pub(crate) for_pop: bool,
-}
-
-/// What the function's capabilities write down.
-#[derive(Default)]
-pub(crate) struct Notes {
-    /// What the cache did with the last `fetch()`.
-    pub(crate) cached: Cell<Option<cache::Outcome>>,
-    waited: OnceCell<Waited>,
-}
-
-impl Notes {
-    /// The time spent waiting for origins, to be added to.
-    pub(crate) fn waited(&self) -> &Waited {
-        self.waited.get_or_init(Waited::default)
-    }
+    /// How it was answered, and after how long; `None`: its client has left before that.
+    answered: Option<(StatusCode, Option<Fault>, Duration)>,
 }
 
 impl Record {
-    pub(crate) fn new(request_id: HeaderValue, method: Method, uri: Uri) -> Self {
+    pub(crate) fn new(worker: Rc<Worker>, request_id: HeaderValue, method: Method, uri: Uri) -> Self {
         Self {
+            worker,
             began: Instant::now(),
             request_id,
             method,
@@ -156,7 +144,13 @@ impl Record {
             front: None,
             notes: Rc::default(),
             for_pop: false,
+            answered: None,
         }
+    }
+
+    /// The request has its answer.
+    pub(crate) fn answer(&mut self, status: StatusCode, fault: Option<Fault>, took: Duration) {
+        self.answered = Some((status, fault, took));
     }
 
     /// Adds to every response what this PoP has to say about it.
@@ -200,8 +194,8 @@ impl Record {
             }
             phase("function", timing.function, "");
         }
-        if let Some(waited) = self.notes.waited.get() {
-            phase("origin", Duration::from_nanos(waited.load(Ordering::Relaxed)), "");
+        if let Some(waited) = self.notes.waited() {
+            phase("origin", waited, "");
         }
         phase("total", took, "");
         if let Some(front) = self.front {
@@ -218,24 +212,31 @@ impl Record {
         }
         text
     }
+}
 
-    /// One line in the access log.
-    pub(crate) fn log(&self, state: &State, took: Duration, status: StatusCode, fault: Option<&Fault>) {
-        let (pop, method, path, status) = (&state.name, &self.method, self.uri.path(), status.as_u16());
-        let function = self.function.as_ref().map_or("-", |function| &function.label);
-        let (request_id, millis) = (id(&self.request_id), took.as_secs_f64() * 1e3);
-        let trace_id = self.trace.as_ref().map(Trace::id);
-        match fault {
-            Some(fault) if status >= 500 => {
-                tracing::error!(target: "access", %pop, %method, path, status, %function, %request_id, trace_id, millis, code = fault.code(), "{fault}");
-            }
-            Some(fault) => {
-                tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, trace_id, millis, code = fault.code());
-            }
-            None => {
-                tracing::info!(target: "access", %pop, %method, path, status, %function, %request_id, trace_id, millis)
-            }
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.uri.path() == crate::HEALTH_PATH {
+            return;
         }
+        let (status, fault, took) = self.answered.take().unwrap_or_else(|| {
+            let fault = Fault::ClientGone;
+            (fault.status(), Some(fault), self.began.elapsed())
+        });
+        let line = Line {
+            method: std::mem::take(&mut self.method),
+            uri: std::mem::take(&mut self.uri),
+            request_id: std::mem::replace(&mut self.request_id, HeaderValue::from_static("-")),
+            trace: self.trace.take(),
+            function: self.function.take(),
+            status,
+            fault,
+            took,
+            cohort: Cohort::default(),
+            end: End::default(),
+            usage: Usage::default(),
+        };
+        self.notes.close(Rc::clone(&self.worker), line);
     }
 }
 

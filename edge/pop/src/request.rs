@@ -18,6 +18,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use isolate::limits::Limit;
 use isolate::{Body, BoxError, Capabilities as _, Timing};
+use origin::STORE_READS;
 use origin::bundle::{OnFailure, RoutePattern};
 
 use crate::capabilities::{self, Visit};
@@ -28,6 +29,7 @@ use crate::function::Function;
 use crate::head;
 use crate::outcome::{ClientBody, Record, Unanswered, tell_start};
 use crate::routes::{Found, Live};
+use crate::sent::Sent;
 use crate::state::State;
 use crate::trace::Trace;
 use crate::upstream::{Errand, OWN, Target};
@@ -39,17 +41,20 @@ pub(crate) async fn serve(
     connection: &Connection,
     peer: IpAddr,
     request: Request<Incoming>,
-) -> Response<ClientBody> {
+) -> Response<Sent> {
     let (head, body) = request.into_parts();
     // An IPv4 client of a socket that listens on [::] has an address in IPv6 clothes.
     let peer = peer.to_canonical();
     let trusted = worker.state.trusts(peer);
-    let mut record = Record::new(request_id(&head.headers, trusted), head.method.clone(), head.uri.clone());
+    let (id, method, uri) = (request_id(&head.headers, trusted), head.method.clone(), head.uri.clone());
+    let mut record = Record::new(Rc::clone(worker), id, method, uri);
     record.trace = trusted.then(|| Trace::of(&head.headers)).flatten();
     connection.take(&record.request_id, &record.method);
     let answered = answer(worker, peer, trusted, head, body, &mut record).await;
     if !connection.answer() {
         // The worker was given up while it was in a function, and its client has had an answer. The thread ends soon.
+        let lost = Fault::WorkerLost;
+        record.answer(lost.status(), Some(lost), record.began.elapsed());
         std::future::pending::<()>().await;
     }
     finish(worker, record, trusted, answered)
@@ -74,6 +79,7 @@ async fn answer(
     let (function, pattern) = route(worker, head::host(&authority), head.uri.path())?;
     record.function = Some(Arc::clone(&function));
     record.routed = Some(record.began.elapsed());
+    function.brake.admit(|| worker.state.micros())?;
 
     let (body, over) = limited_body(&function, body)?;
     let client = Client::new(worker, peer, trusted, &head.headers);
@@ -216,6 +222,7 @@ async fn attempt(
         };
     }
     let request = Request::from_parts(head, body);
+    capabilities.notes.run();
     let invoked = worker.invoke(capabilities, request).await?;
     *timing = invoked.timing;
     if let Some(timing) = &invoked.timing {
@@ -284,7 +291,7 @@ async fn run_errand(
         Box::pin(body.map_err(Into::into))
     };
     let target = Target::Errand(&errand.assets);
-    let answered = worker.upstream.fetch(target, head, body, record.notes.waited()).await;
+    let answered = worker.upstream.fetch(target, head, body, record.notes.asked()).await;
     if let Some(outcome) = answered.as_ref().ok().and_then(|response| response.extensions().get::<cache::Outcome>()) {
         worker.counts().cached.add(outcome.as_str(), 1);
     }
@@ -294,16 +301,22 @@ async fn run_errand(
 /// Makes a response of whatever happened, and notes it.
 fn finish(
     worker: &Worker,
-    record: Record,
+    mut record: Record,
     trusted: bool,
     answered: Result<Response<ClientBody>, Fault>,
-) -> Response<ClientBody> {
+) -> Response<Sent> {
     let (mut response, fault) = match answered {
         Ok(response) => (response, None),
         Err(fault) => (fault.response(Some(id(&record.request_id))).map(ClientBody::own), Some(fault)),
     };
     if record.for_pop && fault.is_some() {
         response.headers_mut().insert(OWN, worker.state.name_value.clone());
+    }
+    // It knows for which function that was.
+    if record.for_pop
+        && let reads @ 1.. = record.notes.take_reads()
+    {
+        response.headers_mut().insert(STORE_READS, reads.into());
     }
     head::remove_hop_by_hop(response.headers_mut());
     // Another PoP's cache goes by them, as this one's did.
@@ -325,10 +338,11 @@ fn finish(
     let took = record.began.elapsed();
     record.describe(&worker.state, took, &mut response);
     if record.uri.path() != crate::HEALTH_PATH {
-        record.log(&worker.state, took, response.status(), fault.as_ref());
         worker.share(record.function.as_deref()).request(response.status(), fault.as_ref(), took);
     }
-    response
+    record.answer(response.status(), fault, took);
+    let notes = Rc::clone(&record.notes);
+    response.map(|body| Sent::new(body, notes))
 }
 
 fn request_id(headers: &HeaderMap, trusted: bool) -> HeaderValue {

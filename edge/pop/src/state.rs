@@ -1,6 +1,6 @@
 //! What all threads of one PoP share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -15,9 +15,11 @@ use origin::bundle::Isolation;
 use tokio::sync::mpsc;
 
 use crate::bindings::Limiters;
+use crate::budgets::Shown;
 use crate::config::{Config, Protection, StartError};
 use crate::function::Function;
 use crate::head::cdn_id;
+use crate::meter::Meter;
 use crate::metrics::Metrics;
 use crate::purge::Standing;
 use crate::routes::Routes;
@@ -53,6 +55,9 @@ pub(crate) struct State {
     pub(crate) geo: Database,
     pub(crate) limiters: Limiters,
     pub(crate) metrics: Metrics,
+    pub(crate) meter: Meter,
+    /// How far the budgets of functions are used up, for the metrics.
+    pub(crate) budgets: Mutex<BTreeMap<String, Shown>>,
     pub(crate) strikes: Strikes,
     /// Where all functions run that do not ask for more.
     pub(crate) isolation: Isolation,
@@ -105,6 +110,8 @@ impl State {
             geo,
             limiters: Limiters::default(),
             metrics: Metrics::new(config.workers.max(1), config.metrics_functions),
+            meter: Meter::new(config.workers.max(1)),
+            budgets: Mutex::default(),
             strikes: Strikes::open(&config.data),
             isolation: config.isolation,
             walls: OnceLock::new(),
@@ -135,6 +142,11 @@ impl State {
     /// Milliseconds since this PoP started: the clock of its rate limiters.
     pub(crate) fn millis(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The same in microseconds.
+    pub(crate) fn micros(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Where an address is; nowhere when the database does not know or cannot say.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,12 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use origin::STORE_READS;
 
 use crate::caching::Caching;
 use crate::fault::origin_code;
 use crate::head;
+use crate::notes::Asked;
 use crate::state::State;
 
 mod breaker;
@@ -65,9 +67,6 @@ pub(crate) struct Upstream {
     /// To where functions want: public addresses, and those allowed.
     outside: Pool<Connector, OriginBody>,
 }
-
-/// Time spent waiting for origins, in nanoseconds; shared with fills that outlive their request.
-pub(crate) type Waited = Arc<AtomicU64>;
 
 /// Where a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +126,7 @@ impl Upstream {
         target: Target<'_>,
         mut head: Parts,
         body: isolate::Body,
-        waited: &Waited,
+        asked: &Arc<Asked>,
     ) -> Result<Response<cache::Body>, OriginFailure> {
         let pretences = head::pretences(&head.headers);
         let assets = match target {
@@ -149,13 +148,13 @@ impl Upstream {
         };
         let shield = shield.map(|shield| (shield, assets.unwrap_or_default().to_owned()));
         let way = if target == Target::Outside { Way::Outside } else { Way::Origin };
-        let (upstream, waited) = (Arc::clone(self), Arc::clone(waited));
+        let (upstream, asked) = (Arc::clone(self), Arc::clone(asked));
         let mut body = Some(body);
         cache::fetch(&self.state.cache, head, move |head| {
             // Called again, it is for a request without a body.
             let body = body.take().unwrap_or_else(retry::no_body);
-            let (upstream, waited, shield, tags) =
-                (Arc::clone(&upstream), Arc::clone(&waited), shield.clone(), tags.clone());
+            let (upstream, asked, shield, tags) =
+                (Arc::clone(&upstream), Arc::clone(&asked), shield.clone(), tags.clone());
             async move {
                 let began = Instant::now();
                 let mut sent = match shield {
@@ -169,7 +168,12 @@ impl Upstream {
                 {
                     response.headers_mut().append("cache-tag", tags);
                 }
-                waited.fetch_add(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                // Hosts outside have no say in it.
+                let reads = |response: &mut Response<OriginBody>| match way {
+                    Way::Outside => 0,
+                    Way::Origin | Way::Over(_) => head::number(response.headers_mut().remove(STORE_READS)),
+                };
+                asked.waited(began.elapsed(), sent.as_mut().ok().map(reads));
                 sent
             }
         })

@@ -1,14 +1,14 @@
 //! `skerry plan`.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use capacity::plan::{self, Plan as Answer, Question};
-use capacity::price::{Date, PriceBook};
+use capacity::price::Date;
 use clap::Args;
 
+use super::meter::book;
 use crate::output::{self, Failure, Progress};
 use crate::table::{Align, Table};
 
@@ -61,11 +61,7 @@ impl Plan {
     /// # Errors
     /// When a file cannot be read or makes no sense, or nothing can carry the load.
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let prices = match &self.prices {
-            Some(path) => PriceBook::parse(&read(path).map_err(Failure::Failed)?)
-                .map_err(|errors| Failure::Failed(format!("the price book {} is wrong:\n{errors}", path.display())))?,
-            None => PriceBook::embedded(),
-        };
+        let prices = book(self.prices.as_deref())?;
         let objective = self.objective.as_deref().map(plan::objective).transpose();
         let objective = objective.map_err(|error| Failure::Usage(format!("--objective: {error}")))?;
         let folder = self.load.parent().unwrap_or_else(|| Path::new("")).to_owned();
@@ -93,13 +89,7 @@ impl Plan {
 
 /// The text of a file; what is wrong, for people, when there is none.
 fn read(path: &Path) -> Result<String, String> {
-    let said = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    let mut text = String::new();
-    fs::File::open(path).map_err(said)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(said)?;
-    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
-        return Err(format!("{} is larger than {MAX_FILE_BYTES} bytes", path.display()));
-    }
-    Ok(text)
+    super::read_text(path, MAX_FILE_BYTES)
 }
 
 fn summary(answer: &Answer) -> String {

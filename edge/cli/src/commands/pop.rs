@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 
+use super::meter::MeterArgs;
 use super::protection::ProtectionArgs;
 use crate::access::{AccessError, TokenArgs, read_token};
 use crate::output::Failure;
@@ -90,6 +91,8 @@ pub(crate) struct Pop {
     #[arg(long, value_name = "WALL", default_value_t = pop::Isolation::Isolate)]
     isolation: pop::Isolation,
     #[command(flatten)]
+    meter: MeterArgs,
+    #[command(flatten)]
     protection: ProtectionArgs,
     /// PoPs of this fleet to ask instead of the origin, for instance lhr=http://10.0.0.1:8081; this one may be among them
     #[arg(long, value_name = "NAME=URL", value_delimiter = ',')]
@@ -143,6 +146,7 @@ impl Pop {
             let own = self.admin_token_file.as_deref().map(read_token).transpose()?;
             Ok(pop::Admin { address, token: own.unwrap_or_else(|| token.clone()) })
         });
+        let prices = self.meter.prices()?;
         let cache_folder = self.cache_folder.unwrap_or_else(|| self.data.join("cache"));
         let config = pop::Config {
             name: self.name,
@@ -163,6 +167,8 @@ impl Pop {
                 .then_some(pop::CacheDisk { folder: cache_folder, bytes: self.cache_disk }),
             admin: admin.transpose()?,
             metrics_functions: self.metrics_functions,
+            meter_every: self.meter.every(),
+            prices,
             isolate_bytes: self.isolates,
             ready: usize::from(self.ready),
             snapshot_maker: std::env::current_exe().ok(),

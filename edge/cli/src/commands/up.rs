@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use isolate::Platform;
 
 use super::jwt;
+use super::meter::MeterArgs;
 use super::protection::ProtectionArgs;
 use crate::deploy;
 use crate::output::{Failure, Progress};
@@ -87,6 +88,8 @@ pub(crate) struct Up {
     #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     allow_fetch: Vec<IpNet>,
     #[command(flatten)]
+    meter: MeterArgs,
+    #[command(flatten)]
     protection: ProtectionArgs,
     /// PoPs of --pops that the others ask instead of the origin, so that it is asked once for all: lhr, or lhr,iad to share
     /// the objects among them [default: none]
@@ -139,6 +142,7 @@ impl Up {
             cache_disk: self.cache_disk,
             isolates: self.isolates,
             isolation: self.isolation,
+            meter: self.meter.arguments()?,
             protection: self.protection,
             shields,
             allow_fetch: self.allow_fetch,

@@ -64,6 +64,8 @@ pub(crate) struct Settings {
     pub isolates: u64,
     /// What stands between functions, at least.
     pub isolation: pop::Isolation,
+    /// Arguments of each PoP for metering.
+    pub meter: Vec<OsString>,
     /// Names of the PoPs that the others ask instead of the origin.
     pub shields: Vec<String>,
     /// How the PoPs spare origins.
@@ -415,6 +417,7 @@ fn members(settings: &Settings, fleet: &Fleet, program: &Path, control: &Control
         arguments.extend(["--cache-disk".into(), text(&settings.cache_disk)]);
         arguments.extend(["--isolates".into(), text(&settings.isolates)]);
         arguments.extend(["--isolation".into(), text(&settings.isolation)]);
+        arguments.extend(settings.meter.iter().cloned());
         arguments.extend(settings.protection.arguments());
         for shield in fleet.pops.iter().filter(|pop| settings.shields.contains(&pop.name)) {
             arguments.extend(["--shield".into(), text(&format_args!("{}=http://{}", shield.name, shield.address))]);
