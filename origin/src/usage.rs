@@ -68,7 +68,9 @@ pub enum UsageError {
     #[error("the sums of {0} keep changing; try again")]
     Contended(Key),
     /// What is stored cannot be read.
-    #[error("the stored object {key} is no sum of usage ({why}); restore it from a backup, or delete it: its sums are lost then")]
+    #[error(
+        "the stored object {key} is no sum of usage ({why}); restore it from a backup, or delete it: its sums are lost then"
+    )]
     Unreadable {
         /// The object.
         key: Key,
@@ -132,7 +134,8 @@ impl Usages {
             days.entry(told).or_default().push(row);
         }
         for (day, rows) in &days {
-            let (_, is_new) = self.change(&day_key(*day, pop), |sheet: &mut Sheet| sheet.add(&ledger, number, rows)).await?;
+            let (_, is_new) =
+                self.change(&day_key(*day, pop), |sheet: &mut Sheet| sheet.add(&ledger, number, rows)).await?;
             if is_new {
                 // One for one: what is stored stays as it is in number.
                 self.store.delete(&day_key(day.before(KEPT_DAYS), pop)).await?;
@@ -305,7 +308,11 @@ fn check(ledger: &str, rows: &[UsageRow]) -> Result<(), UsageError> {
         [&row.function, &row.version, &row.cohort].into_iter().chain(row.used.keys()).all(fits)
             && row.used.len() <= MAX_NUMBERS
     };
-    if rows.iter().all(sound) { Ok(()) } else { wrong("a row of the batch has too many numbers, or a name that is none") }
+    if rows.iter().all(sound) {
+        Ok(())
+    } else {
+        wrong("a row of the batch has too many numbers, or a name that is none")
+    }
 }
 
 fn day_folder(day: Day) -> Key {

@@ -149,7 +149,8 @@ mod tests {
     #[test]
     fn commands_that_print_data_have_a_form_for_programs() {
         let command = Cli::command();
-        for verb in ["up", "deploy", "versions", "rollback", "delete", "functions", "purge", "pops", "bench", "limits", "cost"]
+        for verb in
+            ["up", "deploy", "versions", "rollback", "delete", "functions", "purge", "pops", "bench", "limits", "cost"]
         {
             let verb = command.find_subcommand(verb).unwrap();
             assert!(

@@ -290,6 +290,8 @@ pub(crate) struct Held {
     pub(crate) own_log: Vec<(u8, String)>,
     /// Invocations whose ops have done something since the last charge.
     touched: Vec<u32>,
+    /// Invocations that have ended in the turn that is under way, which they are still charged for; `None` between turns.
+    departed: Option<Vec<(u32, Rc<dyn Capabilities>)>>,
     /// What JavaScript is to be told of invocations that it keeps something of.
     pub(crate) news: Vec<News>,
 }
@@ -305,6 +307,7 @@ impl Held {
             limits: Limits::default(),
             own_log: Vec::new(),
             touched: Vec::new(),
+            departed: None,
             news: Vec::new(),
         }
     }
@@ -331,6 +334,27 @@ impl Held {
         };
         if is_new {
             self.touched.push(id);
+        }
+    }
+
+    /// A turn of the event loop begins. What ops did before it is nobody's time.
+    pub(crate) fn begin_turn(&mut self) {
+        self.take_touched();
+        self.departed = Some(Vec::new());
+    }
+
+    /// A turn has ended that used so much processor time. It is charged to those whose ops or timers it served, in equal
+    /// parts; to all in flight when none are known to have had a share: V8 does not say whose promises it went on with.
+    pub(crate) fn charge_turn(&mut self, used: Duration, limit: Duration) {
+        let (touched, departed) = (self.take_touched(), self.departed.take().unwrap_or_default());
+        let in_flight = |held: &Self| departed.iter().map(|(id, _)| *id).chain(held.invocations.ids()).collect();
+        let ids: Vec<u32> = if touched.is_empty() { in_flight(self) } else { touched };
+        let share = used / u32::try_from(ids.len().max(1)).unwrap_or(u32::MAX);
+        for id in ids {
+            match departed.iter().find(|(departed, _)| *departed == id) {
+                Some((_, capabilities)) => capabilities.used(share),
+                None => self.charge(id, share, limit),
+            }
         }
     }
 
@@ -419,6 +443,9 @@ impl Held {
         self.let_go(id, &invocation.owned, invocation.over.take(), invocation.is_kept);
         if let Some(limit) = invocation.broke {
             invocation.capabilities.broke(limit);
+        }
+        if let Some(departed) = &mut self.departed {
+            departed.push((id, Rc::clone(&invocation.capabilities)));
         }
         Some(invocation)
     }

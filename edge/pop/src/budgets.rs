@@ -71,13 +71,8 @@ impl Budgets {
             let (all, part) = used(&function, &span, ledger);
             let spent = self.prices.own.first().map_or(Money::ZERO, |node| own_share(node, &all, &self.prices).total());
             let name = function.name.as_str();
-            let new = || Standing {
-                period: span.name.clone(),
-                budget: budget.clone(),
-                told: 0,
-                spent,
-                passed: Vec::new(),
-            };
+            let new =
+                || Standing { period: span.name.clone(), budget: budget.clone(), told: 0, spent, passed: Vec::new() };
             let standing = self.standing.entry(name.to_owned()).or_insert_with(new);
             if standing.period != span.name || standing.budget != budget {
                 *standing = new();

@@ -184,7 +184,8 @@ impl Line {
         let Self { method, uri, request_id, trace, function, status, fault, took, cohort, end, usage } = &self;
         let (pop, path, status, request_id) = (&state.name, uri.path(), status.as_u16(), id(request_id));
         let (trace_id, millis) = (trace.as_ref().map(Trace::id), took.as_secs_f64() * 1e3);
-        let (label, code) = (function.as_ref().map_or("-", |function| &function.label), fault.as_ref().map(Fault::code));
+        let (label, code) =
+            (function.as_ref().map_or("-", |function| &function.label), fault.as_ref().map(Fault::code));
         let cohort_label = function.as_ref().and_then(|function| function.cohort_label(*cohort));
         let (bytes, end) = (usage.bytes_out, (*end != End::Whole).then(|| end.as_str()));
         let ran = |value: u64| (usage.invocations > 0).then_some(value);

@@ -137,7 +137,11 @@ fn check_cohorts(binding: &CohortBinding) -> Option<String> {
 fn check_budget(budget: &Budget) -> Option<String> {
     let percents = budget.alerts.iter().all(|percent| (1..=MAX_PERCENT).contains(percent));
     let ok = budget.amount_micros > 0 && budget.alerts.len() <= MAX_ALERTS && percents && budget.alerts.is_sorted();
-    (!ok).then(|| format!("budget: the amount is above 0, and the alerts at most {MAX_ALERTS} percents up to {MAX_PERCENT}, ascending"))
+    (!ok).then(|| {
+        format!(
+            "budget: the amount is above 0, and the alerts at most {MAX_ALERTS} percents up to {MAX_PERCENT}, ascending"
+        )
+    })
 }
 
 fn is_date(text: &str) -> bool {

@@ -60,7 +60,10 @@ async fn a_batch_that_was_added_in_part_is_completed() {
     let usages = usages();
     let rows = [row("2026-10-31", "f", 2), row("2026-11-01", "f", 3)];
     // As if the origin had died after the first object.
-    usages.change(&day_key("2026-10-31".parse().unwrap(), "fra"), |sheet: &mut Sheet| sheet.add("a1", 1, &rows[..1])).await.unwrap();
+    usages
+        .change(&day_key("2026-10-31".parse().unwrap(), "fra"), |sheet: &mut Sheet| sheet.add("a1", 1, &rows[..1]))
+        .await
+        .unwrap();
     usages.deliver("fra", batch(1, &rows), &[], NOON).await.unwrap();
     assert_eq!(requests(&usages, "2026-10-31").await, sums([("fra f", 2)]));
     assert_eq!(requests(&usages, "2026-10").await, sums([("fra f", 2)]));
@@ -128,7 +131,10 @@ async fn what_is_stored_is_bounded() {
     assert_eq!(requests(&usages, "2026-11").await, sums);
     let long = row("2026-11-27", &"x".repeat(MAX_NAME_BYTES + 1), 1);
     assert!(matches!(usages.deliver("fra", batch(9, &[long]), &[], NOON).await, Err(UsageError::Wrong(_))));
-    assert!(matches!(usages.deliver("fra", batch(9, &rows(0).repeat(2)), &[], NOON).await, Err(UsageError::Wrong(_))));
+    assert!(matches!(
+        usages.deliver("fra", batch(9, &[rows(0), rows(0)].concat()), &[], NOON).await,
+        Err(UsageError::Wrong(_))
+    ));
     assert!(matches!(usages.report("2026").await, Err(UsageError::Wrong(_))));
     // The day 400 days before goes when the first of a new day comes.
     usages.deliver("fra", batch(10, &[row("2027-12-31", "f", 1)]), &[], NOON + 399 * DAY_MS).await.unwrap();

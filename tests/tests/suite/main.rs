@@ -1,6 +1,7 @@
 //! Skerry as its users meet it: real processes, sockets, the command line. One binary, a module for each subject.
 
 mod bad_input;
+mod budget;
 mod cache_api;
 mod cache_disk;
 mod cells;
@@ -18,6 +19,7 @@ mod http_cache_tests;
 mod jwt;
 mod limits;
 mod lost;
+mod meter;
 mod metrics;
 mod origin_protection;
 mod poisoning;

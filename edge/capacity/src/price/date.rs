@@ -81,9 +81,10 @@ impl FromStr for Date {
         let shaped = text.len() == 10 && text.as_bytes()[4] == b'-' && text.as_bytes()[7] == b'-';
         let date = (number(0..4), number(5..7), number(8..10));
         let date = match date {
-            (Some(year), Some(month), Some(day)) if shaped => {
-                u8::try_from(month).ok().zip(u8::try_from(day).ok()).and_then(|(month, day)| Self::new(year, month, day))
-            }
+            (Some(year), Some(month), Some(day)) if shaped => u8::try_from(month)
+                .ok()
+                .zip(u8::try_from(day).ok())
+                .and_then(|(month, day)| Self::new(year, month, day)),
             _ => None,
         };
         date.ok_or_else(|| format!("{text:?} is no day: write YYYY-MM-DD"))
@@ -114,7 +115,10 @@ mod tests {
             assert!(text.parse::<Date>().is_err(), "{text}");
         }
         let days = |text: &str| text.parse::<Date>().map(Date::month_days);
-        assert_eq!([days("2026-02-14"), days("2028-02-14"), days("2026-11-01"), days("2026-12-31")], [28, 29, 30, 31].map(Ok));
+        assert_eq!(
+            [days("2026-02-14"), days("2028-02-14"), days("2026-11-01"), days("2026-12-31")],
+            [28, 29, 30, 31].map(Ok)
+        );
         assert_eq!(Date::new(2023, 2, 29), None);
         assert_eq!(Date::new(2023, 13, 1), None);
     }

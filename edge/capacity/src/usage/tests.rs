@@ -44,7 +44,8 @@ fn the_bill_for_lambda_is_that_of_the_sellers_own_example() {
 
 #[test]
 fn little_memory_makes_lambda_slow_but_not_cheaper_where_it_computes() {
-    let computes = Usage { requests: 1000, invocations: 1000, cpu_us: 50_000_000, wall_us: 50_000_000, ..Usage::default() };
+    let computes =
+        Usage { requests: 1000, invocations: 1000, cpu_us: 50_000_000, wall_us: 50_000_000, ..Usage::default() };
     let (little, much) = (lambda_gb_seconds(&computes, LAMBDA_MIN_MB), lambda_gb_seconds(&computes, 1769.0));
     assert!((little / much - 1.0).abs() < 0.02, "{little} {much}");
     let waits = Usage { cpu_us: 0, ..computes };

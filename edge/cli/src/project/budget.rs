@@ -62,7 +62,8 @@ fn alerts(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<Vec<u32>> {
     let before = findings.count();
     let mut alerts: Vec<u32> = Vec::new();
     for item in findings.array(field) {
-        let percent = findings.integer(&item, 1..=u64::from(MAX_PERCENT)).and_then(|percent| u32::try_from(percent).ok());
+        let percent =
+            findings.integer(&item, 1..=u64::from(MAX_PERCENT)).and_then(|percent| u32::try_from(percent).ok());
         match percent {
             Some(percent) if alerts.contains(&percent) => {
                 findings.wrong(&item, format!("{percent} is there twice"), "keep one");

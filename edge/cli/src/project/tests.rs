@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use origin::bundle::{JwtKeyMaterial, OnFailure};
+use origin::bundle::{Brake, JwtKeyMaterial, OnFailure, Period};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -559,5 +559,34 @@ proptest! {
             prop_assert!(joined.split('/').all(|part| part != ".." && part != "."));
             prop_assert!(!joined.starts_with('/') && !joined.ends_with('/'));
         }
+    }
+}
+
+#[test]
+fn a_budget_is_read_in_millionths_and_its_errors_name_the_key() {
+    let keys = r#""budget": { "amount": 5.25, "per": "day", "alerts": [100, 50], "brake": "limit" }"#;
+    let budget = load("wrangler.jsonc", &jsonc(keys)).unwrap().config.budget.unwrap();
+    assert_eq!((budget.amount_micros, budget.per, budget.alerts), (5_250_000, Period::Day, vec![50, 100]));
+    assert_eq!(budget.brake, Some(Brake::Limit));
+    let toml =
+        load("wrangler.toml", &toml("budget = { amount = 100, per = \"month\" }")).unwrap().config.budget.unwrap();
+    assert_eq!(
+        (toml.amount_micros, toml.per, toml.alerts, toml.brake),
+        (100_000_000, Period::Month, vec![50, 80, 100], None)
+    );
+    for (keys, expected) in [
+        (r#""budget": { "amount": 0, "per": "day" }"#, ("budget.amount", "at least 0.000001")),
+        (r#""budget": { "amount": "5", "per": "day" }"#, ("budget.amount", "found a string")),
+        (r#""budget": { "amount": -1, "per": "day" }"#, ("budget.amount", "at least 0.000001")),
+        (r#""budget": { "amount": 1 }"#, ("budget", "\"per\" is missing")),
+        (r#""budget": { "amount": 1, "per": "week" }"#, ("budget.per", "no period")),
+        (r#""budget": { "amount": 1, "per": "day", "alerts": [0] }"#, ("budget.alerts[0]", "from 1 to 1000")),
+        (r#""budget": { "amount": 1, "per": "day", "alerts": [5, 5] }"#, ("budget.alerts[1]", "there twice")),
+        (r#""budget": { "amount": 1, "per": "day", "brake": "region" }"#, ("budget.brake", "no brake")),
+        (r#""budget": { "amount": 1, "per": "day", "alert": [5] }"#, ("budget.alert", "did you mean \"alerts\"")),
+    ] {
+        let errors = load("wrangler.jsonc", &jsonc(keys)).unwrap_err();
+        let text = errors.to_string();
+        assert!(text.contains(expected.0) && text.contains(expected.1), "{keys}: {text}");
     }
 }

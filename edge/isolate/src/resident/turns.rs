@@ -38,12 +38,12 @@ impl Resident {
     fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         *self.waker.borrow_mut() = Some(cx.waker().clone());
         if !self.is_condemned() {
-            self.held(Held::take_touched);
+            self.held(Held::begin_turn);
             let (turn, used) = self.segment(Limit::Cpu, self.budget(), |runtime| {
                 self.tell(runtime);
                 runtime.poll_event_loop(cx, PollEventLoopOptions::default())
             });
-            self.charge_turn(used);
+            self.held(|held| held.charge_turn(used, self.limits().time(Limit::Cpu)));
             match turn {
                 Poll::Ready(Err(error)) => self.condemn(Fault::Threw(describe(&self.program, &error))),
                 // Nothing is left to wait for: who has no answer now gets none.
@@ -93,17 +93,5 @@ impl Resident {
             only.map(|invocation| invocation.cpu)
         });
         limit.saturating_sub(spent.unwrap_or_default()).max(LEAST_TURN)
-    }
-
-    /// Charges a turn of the event loop to those whose ops or timers it served, in equal parts; to all in flight when
-    /// none are known to have had a share: V8 does not say whose promises it went on with.
-    fn charge_turn(&self, used: Duration) {
-        let limit = self.limits().time(Limit::Cpu);
-        self.held(|held| {
-            let touched = held.take_touched();
-            let ids = if touched.is_empty() { held.invocations.ids() } else { touched };
-            let share = used / u32::try_from(ids.len().max(1)).unwrap_or(u32::MAX);
-            ids.into_iter().for_each(|id| held.charge(id, share, limit));
-        });
     }
 }

@@ -31,6 +31,8 @@ fn state(most: usize) -> std::sync::Arc<State> {
         ready: 0,
         admin: None,
         metrics_functions: most,
+        meter_every: Duration::from_secs(10),
+        prices: capacity::price::PriceBook::embedded(),
         snapshot_maker: None,
         isolation: origin::bundle::Isolation::Isolate,
         cell_program: None,

@@ -46,9 +46,15 @@ fn an_origin_that_is_away_for_long_costs_no_more_than_so_many_rows() {
     assert!(ledger.seal() && ledger.sealed().unwrap().rows.len() == MAX_ROWS);
     let rows = ledger.sealed().unwrap().rows;
     let sealed: u64 = rows.iter().map(|row| row.used["requests"]).sum();
-    assert_eq!(sealed + ledger.pending("f1", "").requests + ledger.pending(OTHER, "").requests
-        - rows.iter().filter(|row| row.function == "f1" || row.function == OTHER).map(|row| row.used["requests"]).sum::<u64>(),
-        3 * MOST_ROWS as u64);
+    assert_eq!(
+        sealed + ledger.pending("f1", "").requests + ledger.pending(OTHER, "").requests
+            - rows
+                .iter()
+                .filter(|row| row.function == "f1" || row.function == OTHER)
+                .map(|row| row.used["requests"])
+                .sum::<u64>(),
+        3 * MOST_ROWS as u64
+    );
 }
 
 #[test]
@@ -67,9 +73,14 @@ fn a_batch_of_a_wrong_day_gets_the_right_one_and_loses_nothing() {
 enum Step {
     Add(u8, u8, u64),
     /// Seals, and writes to disk if that works.
-    Keep { works: bool },
+    Keep {
+        works: bool,
+    },
     /// Sends what is on disk; the origin may not get it, and its receipt may be lost.
-    Send { arrives: bool, answered: bool },
+    Send {
+        arrives: bool,
+        answered: bool,
+    },
     /// The process is killed, and the next one reads the disk.
     Crash,
 }
