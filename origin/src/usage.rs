@@ -86,8 +86,15 @@ pub enum UsageError {
 #[derive(Debug)]
 pub struct Usages {
     store: Arc<dyn ObjectStore>,
-    /// The months as last seen, by key.
-    months: Mutex<BTreeMap<Key, Seen>>,
+    months: Mutex<Months>,
+}
+
+/// The months of all PoPs as last seen.
+#[derive(Debug, Default)]
+struct Months {
+    seen: BTreeMap<Key, Seen>,
+    /// When it was last looked which there are, and in which folder.
+    listed: Option<(Key, Instant)>,
 }
 
 #[derive(Debug)]
@@ -147,7 +154,7 @@ impl Usages {
             let rest = days.split_off(&first.next_month());
             let key = month_key(&month, pop);
             let (seen, _) = self.change(&key, |sums: &mut Month| sums.add(&ledger, number, &days)).await?;
-            self.months.lock().await.insert(key, Seen { month: seen, at: Instant::now() });
+            self.months.lock().await.seen.insert(key, Seen { month: seen, at: Instant::now() });
             days = rest;
         }
         Ok(number)
@@ -157,18 +164,22 @@ impl Usages {
     async fn totals(&self, pop: &str, watch: &[String], today: Day) -> Result<BTreeMap<String, Totals>, UsageError> {
         let (folder, own) = (month_folder(&today.month()), month_key(&today.month(), pop));
         let mut months = self.months.lock().await;
-        months.retain(|key, _| key.is_below(&folder));
-        for key in self.keys(&folder).await? {
-            if months.get(&key).is_some_and(|seen| seen.at.elapsed() < FRESH) {
-                continue;
+        // This origin's own changes are there at once.
+        if !months.listed.as_ref().is_some_and(|(listed, at)| *listed == folder && at.elapsed() < FRESH) {
+            months.seen.retain(|key, _| key.is_below(&folder));
+            for key in self.keys(&folder).await? {
+                if months.seen.get(&key).is_some_and(|seen| seen.at.elapsed() < FRESH) {
+                    continue;
+                }
+                if let Some((month, _)) = self.read(&key).await? {
+                    months.seen.insert(key, Seen { month, at: Instant::now() });
+                }
             }
-            if let Some((month, _)) = self.read(&key).await? {
-                months.insert(key, Seen { month, at: Instant::now() });
-            }
+            months.listed = Some((folder.clone(), Instant::now()));
         }
         let sums = |function: &String, of: &dyn Fn(&Month) -> Option<BTreeMap<String, u64>>| {
             let mut sums = Sums::default();
-            for (key, seen) in months.iter() {
+            for (key, seen) in months.seen.iter().filter(|(key, _)| key.is_below(&folder)) {
                 let Some(used) = of(&seen.month) else { continue };
                 sums.pops += 1;
                 sheet::sum(&mut sums.all, &used);

@@ -1,7 +1,7 @@
 //! One PoP: listeners, the request path, routing, host capabilities.
 //!
-//! [`run`] starts V8, one thread that follows the manifest, one that follows the purge log, and one thread for each core that answers requests. A
-//! request never changes thread: `request.rs` is its whole way, top to bottom.
+//! [`run`] starts V8, one thread that follows the manifest, one that follows the purge log, one that keeps and
+//! delivers what functions use, and one thread for each core that answers requests. A request never changes thread: `request.rs` is its whole way, top to bottom.
 
 mod admin;
 mod bindings;

@@ -103,7 +103,7 @@ pub(crate) async fn follow(
             _ = &mut ending => break,
         }
     }
-    drop(delivering);
+    delivering.set(Fuse::terminated());
     if keeper.keep()
         && let Some(delivery) = keeper.delivery()
     {

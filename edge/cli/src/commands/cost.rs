@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use origin::api::{Alert, UsageReport};
 use serde::Serialize;
 
-use super::meter::book;
+use super::meter::{book, own_machine};
 use crate::access::AccessArgs;
 use crate::output::{self, Failure};
 use crate::table::{Align, Table};
@@ -146,9 +146,7 @@ impl Cost {
     }
 
     fn answer(&self, report: UsageReport, prices: &PriceBook, today: Date) -> Result<Answer, Failure> {
-        let Some(machine) = prices.own.first() else {
-            return Err(Failure::Failed("the price book has no machine of one's own: add an [own.NAME]".to_owned()));
-        };
+        let machine = own_machine(prices)?;
         let months = if self.month.is_some() { 1.0 } else { 24.0 / MONTH_HOURS };
         let delivered = report.pops.values().filter(|rows| !rows.is_empty()).count();
         let machines = self.machines.unwrap_or_else(|| u32::try_from(delivered).unwrap_or(u32::MAX));

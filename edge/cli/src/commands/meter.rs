@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use capacity::price::PriceBook;
+use capacity::price::{OwnNode, PriceBook};
 use clap::Args;
 
 use crate::output::Failure;
@@ -34,9 +34,11 @@ impl MeterArgs {
     /// The price book.
     ///
     /// # Errors
-    /// When the file is no price book.
+    /// When the file is no price book, or one that says nothing of own machines.
     pub(crate) fn prices(&self) -> Result<PriceBook, Failure> {
-        book(self.prices.as_deref())
+        let prices = book(self.prices.as_deref())?;
+        own_machine(&prices)?;
+        Ok(prices)
     }
 
     /// The same as arguments of `skerry pop`.
@@ -58,6 +60,15 @@ fn every(text: &str) -> Result<Duration, String> {
     let every = units::duration(text)?;
     let sound = (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&every);
     if sound { Ok(every) } else { Err("the time between two deliveries is 100ms to 1h".to_owned()) }
+}
+
+/// The machine on which functions are thought to run: the first of one's own.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn own_machine(prices: &PriceBook) -> Result<&OwnNode, Failure> {
+    let missing = || Failure::Failed("the price book has no machine of one's own: add an [own.NAME] to it".to_owned());
+    prices.own.first().ok_or_else(missing)
 }
 
 /// The price book of a file, or the one that comes with the program.
