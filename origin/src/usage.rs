@@ -218,7 +218,9 @@ impl Usages {
         }
         let month = period.get(..7).unwrap_or(period);
         let alerts = self.read::<Alerts>(&alerts_key(month)).await?.map(|(alerts, _)| alerts.0).unwrap_or_default();
-        report.alerts = alerts.into_iter().filter(|alert| day.is_none() || alert.period == period).collect();
+        // Of a day, what its month came to belongs to it, too.
+        let belongs = |alert: &Alert| day.is_none() || alert.period == period || alert.period == month;
+        report.alerts = alerts.into_iter().filter(belongs).collect();
         Ok(report)
     }
 

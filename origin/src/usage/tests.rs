@@ -161,6 +161,7 @@ async fn a_threshold_is_noted_once_whoever_sees_it() {
     assert!(usages.alert(alert("lhr", "2026-11-27", 100)).await.unwrap());
     assert!(usages.alert(alert("lhr", "2026-11", 80)).await.unwrap());
     assert!(matches!(usages.alert(alert("lhr", "2026-11-27x", 80)).await, Err(UsageError::Wrong(_))));
-    assert_eq!(usages.report("2026-11-27").await.unwrap().alerts.len(), 2);
+    assert_eq!(usages.report("2026-11-27").await.unwrap().alerts.len(), 3);
+    assert_eq!(usages.report("2026-11-26").await.unwrap().alerts.len(), 1);
     assert_eq!(usages.report("2026-11").await.unwrap().alerts.len(), 3);
 }

@@ -17,6 +17,8 @@ use tests::{Fleet, eventually, get, send};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::lost::STUCK;
+
 /// The fields of the access log and the numbers of the meter that say the same.
 const SAME: [(&str, &str); 6] = [
     ("bytes", "bytes_out"),
@@ -228,9 +230,10 @@ async fn a_pop_that_is_killed_while_the_origin_is_away_delivers_what_it_has_writ
     let fleet = fleet(folder.path(), "100ms");
     let pop = fleet.pop("lhr");
     ask(pop, 20).await;
-    eventually("the first are there", async || requests(&fleet, "fine") == 20).await;
-    fleet.signal("origin", Signal::STOP);
     let data = fleet.state().join("pops/lhr");
+    eventually("the first are there, and known to be", async || requests(&fleet, "fine") == 20 && on_disk(&data) == 0)
+        .await;
+    fleet.signal("origin", Signal::STOP);
     let mut written = 0;
     for _ in 0..3 {
         ask(pop, 10).await;
@@ -356,6 +359,41 @@ async fn what_a_clock_that_jumped_has_dated_wrong_counts_for_today() {
     let lone = Lone::before(origin, fleet, &[("--meter-every", "100ms")]).await;
     eventually("all of it is of today", async || requests(&lone.fleet, "fine") == 15).await;
     eventually("nothing is left", async || on_disk(&data) == 0).await;
+}
+
+/// A lost worker's thread comes back when V8 is done, or never: until then its requests have no line and no sum.
+#[tokio::test]
+async fn a_worker_that_is_lost_takes_no_sum_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    one(folder.path());
+    function(&folder.path().join("stuck"), "", &[("index.js", STUCK)]);
+    let fleet = fleet(folder.path(), "200ms");
+    let pop = fleet.pop("lhr");
+    ask(pop, 20).await;
+    assert_eq!(get(pop, "/stuck?kill", &[]).await.header("x-skerry-error"), "overload/worker-lost");
+    ask(pop, 20).await;
+    eventually("those before and those after are there", async || requests(&fleet, "fine") == 40).await;
+    eventually("the lines say the same", async || logged(&fleet).1 == metered(&fleet)).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_holds_up_the_delivery_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    one(folder.path());
+    let fleet = fleet(folder.path(), "1h");
+    let origin = fleet.origin();
+    let obstacle = fleet.state().join("lone/usage.json");
+    std::fs::create_dir_all(&obstacle).unwrap();
+    let lone = Lone::before(origin, fleet, &[("--meter-every", "100ms")]).await;
+    ask(lone.address, 5).await;
+    let log = lone.fleet.folder.path().join("lone.log");
+    let told = || std::fs::read_to_string(&log).unwrap().matches("usage is not kept on disk").count();
+    eventually("it is told", async || told() > 0).await;
+    ask(lone.address, 5).await;
+    assert_eq!(requests(&lone.fleet, "fine"), 0, "what is not on disk is not delivered");
+    std::fs::remove_dir(&obstacle).unwrap();
+    eventually("all have arrived", async || requests(&lone.fleet, "fine") == 10).await;
+    assert_eq!(told(), 1, "once for an outage");
 }
 
 #[tokio::test]
