@@ -199,6 +199,12 @@ pub struct FunctionConfig {
     /// What stands between this function and those of other tenants.
     #[serde(default, skip_serializing_if = "Isolation::is_default")]
     pub isolation: Isolation,
+    /// Where this function runs when the fleet has a region.
+    #[serde(default, skip_serializing_if = "Placement::is_default")]
+    pub placement: Placement,
+    /// Limits that it has on region nodes, by key of the limits table, in its base unit; what is not here is the node's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub region_limits: BTreeMap<String, u64>,
     /// Functions of one tenant share a cell; without one, a function shares its cell with nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<FunctionName>,
@@ -254,6 +260,39 @@ impl fmt::Display for Isolation {
             Self::Isolate => "isolate",
             Self::Process => "process",
         })
+    }
+}
+
+/// Where a function runs in a fleet that has a region. Without one, all run on the PoPs but those of the region alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// On the PoPs only.
+    Edge,
+    /// On region nodes only.
+    Region,
+    /// On the PoPs, and in the region where that is the better place for a request.
+    #[default]
+    Auto,
+}
+
+impl Placement {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl FromStr for Placement {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "edge" => Ok(Self::Edge),
+            "region" => Ok(Self::Region),
+            "auto" => Ok(Self::Auto),
+            _ => Err(format!("{text:?} is no placement: write \"edge\", \"region\" or \"auto\"")),
+        }
     }
 }
 

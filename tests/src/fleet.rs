@@ -141,8 +141,8 @@ impl Fleet {
     }
 
     fn pop_json(&self, name: &str) -> Value {
-        let pops = self.json["pops"].as_array().expect("a list of PoPs");
-        pops.iter().find(|pop| pop["name"] == name).unwrap_or_else(|| panic!("no PoP {name}")).clone()
+        let nodes = ["pops", "regions"].map(|kind| self.json[kind].as_array().expect("a list of nodes"));
+        nodes.into_iter().flatten().find(|pop| pop["name"] == name).unwrap_or_else(|| panic!("no PoP {name}")).clone()
     }
 
     /// Where the front door listens.
@@ -178,7 +178,8 @@ impl Fleet {
         let node = if name == "origin" {
             json["origin"].clone()
         } else {
-            json["pops"].as_array().expect("PoPs").iter().find(|pop| pop["name"] == name).expect("a PoP").clone()
+            let nodes = ["pops", "regions"].map(|kind| json[kind].as_array().expect("nodes"));
+            nodes.into_iter().flatten().find(|pop| pop["name"] == name).expect("a node").clone()
         };
         node["pid"].as_i64().map(|pid| i32::try_from(pid).expect("a process id"))
     }
@@ -276,7 +277,7 @@ impl Drop for Fleet {
             let _ = std::fs::File::open(self.folder.path().join("up.log"))
                 .and_then(|mut file| file.read_to_string(&mut log));
             eprintln!("--- up.log ---\n{log}");
-            for name in ["origin", "lhr", "iad", "nrt"] {
+            for name in ["origin", "lhr", "iad", "nrt", "eu-west-1"] {
                 if let Ok(log) = std::fs::read_to_string(self.state().join(format!("logs/{name}.log"))) {
                     let start = log.len().saturating_sub(3000);
                     eprintln!("--- {name}.log ---\n{}", log.get(start..).unwrap_or(&log));

@@ -19,7 +19,7 @@ pub use health::{Health, Vitals};
 pub use hysteresis::{Band, Switch};
 pub use limit::{Gradient, Limit};
 pub use queue::{Delay, Queue};
-pub use standing::{Costs, Limits, Standing};
+pub use standing::{BROKE, Costs, Limits, Standing};
 
 use std::time::Duration;
 

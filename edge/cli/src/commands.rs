@@ -16,6 +16,7 @@ pub(crate) mod pop;
 pub(crate) mod pops;
 pub(crate) mod protection;
 pub(crate) mod purge;
+pub(crate) mod region;
 pub(crate) mod rollback;
 pub(crate) mod simulate;
 pub(crate) mod snapshot;
@@ -57,6 +58,7 @@ enum Command {
     Limits(limits::Limits),
     Origin(origin::Origin),
     Pop(Box<pop::Pop>),
+    Region(Box<region::Region>),
     #[command(hide = true)]
     Cell(cell::Cell),
     #[command(hide = true)]
@@ -87,6 +89,7 @@ impl Cli {
             Command::Limits(limits) => limits.run(),
             Command::Origin(origin) => origin.run(),
             Command::Pop(pop) => pop.run(),
+            Command::Region(region) => region.run(),
             Command::Cell(cell) => cell.run(),
             Command::Snapshot(snapshot) => snapshot.run(),
             Command::Completions(completions) => completions.run(),

@@ -196,7 +196,11 @@ impl Expected {
     /// When the origin does not answer until the deadline.
     async fn of(fleet: Option<&Fleet>, control: &Control, deadline: Instant) -> Result<Vec<Self>, ControlError> {
         if let Some(fleet) = fleet {
-            let pops = fleet.pops.iter().map(|pop| Self { name: pop.name.clone(), address: Some(pop.address) });
+            let pops = fleet
+                .pops
+                .iter()
+                .chain(&fleet.regions)
+                .map(|pop| Self { name: pop.name.clone(), address: Some(pop.address) });
             return Ok(pops.collect());
         }
         let pops = insist(deadline, || control.pops()).await?;

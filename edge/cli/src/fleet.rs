@@ -45,6 +45,9 @@ pub(crate) struct Fleet {
     pub origin: OriginNode,
     /// The PoPs, in the order they were given.
     pub pops: Vec<PopNode>,
+    /// The region nodes, in the order they were given: PoPs that serve the others alone.
+    #[serde(default)]
+    pub regions: Vec<PopNode>,
 }
 
 /// A place on the globe.
@@ -101,12 +104,26 @@ pub(crate) struct PopNode {
     pub origin_via: SocketAddr,
     /// Where it reaches the control API: a WAN link, or the API itself without distance.
     pub control_via: SocketAddr,
+    /// The regions that it may send to, the nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<RegionVia>,
     /// Its process when `up` started it last.
     pub pid: Option<u32>,
     /// Its log.
     pub log: PathBuf,
     /// The command that starts it by hand.
     pub command: Vec<String>,
+}
+
+/// A region as a PoP reaches it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RegionVia {
+    /// Its name.
+    pub name: String,
+    /// Round trip to it, in milliseconds; 0 without distance.
+    pub rtt_ms: f64,
+    /// Where the PoP reaches it: a WAN link, or the node itself without distance.
+    pub via: SocketAddr,
 }
 
 /// Why there is no fleet to talk to.
@@ -176,7 +193,7 @@ impl Fleet {
         let bytes = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
         write_whole(&self.state.join(FILE), &bytes)?;
         let target = |pop: &PopNode| serde_json::json!({ "targets": [pop.admin], "labels": { "pop": pop.name } });
-        let targets = serde_json::Value::from_iter(self.pops.iter().map(target));
+        let targets = serde_json::Value::from_iter(self.pops.iter().chain(&self.regions).map(target));
         write_whole(&self.state.join(TARGETS), &serde_json::to_vec_pretty(&targets)?)
     }
 
@@ -237,10 +254,12 @@ pub(crate) mod tests {
                 origin_rtt_ms: 8.5,
                 origin_via: address,
                 control_via: address,
+                regions: vec![],
                 pid: Some(3),
                 log: state.join("p"),
                 command: vec![],
             }],
+            regions: vec![],
         }
     }
 

@@ -11,6 +11,7 @@ mod fields;
 pub(crate) mod folder;
 mod front;
 mod limits;
+mod placement;
 mod schema;
 mod source_error;
 #[cfg(test)]

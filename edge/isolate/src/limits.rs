@@ -84,6 +84,8 @@ pub struct Row {
     pub default: u64,
     /// The most a PoP gives.
     pub max: u64,
+    /// The most a region node gives.
+    pub region: u64,
     /// What happens to a request that breaks the limit.
     pub broken: Broken,
     /// Error code, log field and metric label.
@@ -101,22 +103,22 @@ pub const TABLE: [Row; 16] = {
     use Broken::{CutOff, Fails, GivenUp, Waits};
     use Unit::{Bytes, Count, Milliseconds};
     [
-        row(Limit::Cpu, "cpu_ms", Milliseconds, [1, 50, 30_000], Fails(500), "limit/cpu", "processor time of one request"),
-        row(Limit::Startup, "startup_ms", Milliseconds, [1, 400, 5_000], Fails(500), "limit/startup", "processor time of a start"),
-        row(Limit::Wall, "wall_ms", Milliseconds, [1, 30_000, 300_000], Fails(504), "limit/wall", "time until the response head"),
-        row(Limit::Heap, "heap_bytes", Bytes, [8 * MIB, 128 * MIB, 512 * MIB], Fails(500), "limit/heap", "JavaScript heap of one isolate"),
-        row(Limit::Buffers, "buffer_bytes", Bytes, [64 * KIB, 64 * MIB, 512 * MIB], Fails(500), "limit/buffers", "ArrayBuffer bytes of one isolate"),
-        row(Limit::Wasm, "wasm_bytes", Bytes, [64 * KIB, 64 * MIB, 512 * MIB], Fails(500), "limit/wasm", "WebAssembly memories and modules of one isolate"),
-        row(Limit::Stack, "stack_bytes", Bytes, [984 * KIB, 984 * KIB, 984 * KIB], Fails(500), "limit/stack", "stack of JavaScript calls"),
-        row(Limit::Subrequests, "subrequests", Count, [0, 50, 10_000], Fails(500), "limit/subrequests", "calls of fetch() and of caches of one request"),
-        row(Limit::Connections, "connections", Count, [1, 6, 64], Waits, "limit/connections", "subrequests of one request that await their response head at once"),
-        row(Limit::Pending, "pending", Count, [1, 10_000, 50_000], Fails(500), "limit/pending", "timers and operations of one request under way at once"),
-        row(Limit::RequestBody, "request_body_bytes", Bytes, [1, 100 * MIB, 5_120 * MIB], Fails(413), "limit/request-body", "bytes of a request body"),
-        row(Limit::ResponseBody, "response_body_bytes", Bytes, [1, 1_024 * MIB, 5_120 * MIB], Fails(500), "limit/response-body", "bytes of a response body"),
-        row(Limit::Headers, "header_bytes", Bytes, [64, 128 * KIB, 128 * KIB], Fails(500), "limit/headers", "header fields of a response or a fetch()"),
-        row(Limit::Concurrency, "concurrency", Count, [1, 1_000, 10_000], Fails(503), "limit/concurrency", "requests of one function in flight in a worker"),
-        row(Limit::WaitUntil, "wait_until_ms", Milliseconds, [1, 30_000, 300_000], GivenUp, "limit/wait-until", "time for waitUntil after the response"),
-        row(Limit::Log, "log_bytes", Bytes, [1, 64 * KIB, MIB], CutOff, "limit/log", "bytes that one request may log"),
+        row(Limit::Cpu, "cpu_ms", Milliseconds, [1, 50, 30_000, 900_000], Fails(500), "limit/cpu", "processor time of one request"),
+        row(Limit::Startup, "startup_ms", Milliseconds, [1, 400, 5_000, 5_000], Fails(500), "limit/startup", "processor time of a start"),
+        row(Limit::Wall, "wall_ms", Milliseconds, [1, 30_000, 300_000, 900_000], Fails(504), "limit/wall", "time until the response head"),
+        row(Limit::Heap, "heap_bytes", Bytes, [8 * MIB, 128 * MIB, 512 * MIB, 4_096 * MIB], Fails(500), "limit/heap", "JavaScript heap of one isolate"),
+        row(Limit::Buffers, "buffer_bytes", Bytes, [64 * KIB, 64 * MIB, 512 * MIB, 4_096 * MIB], Fails(500), "limit/buffers", "ArrayBuffer bytes of one isolate"),
+        row(Limit::Wasm, "wasm_bytes", Bytes, [64 * KIB, 64 * MIB, 512 * MIB, 512 * MIB], Fails(500), "limit/wasm", "WebAssembly memories and modules of one isolate"),
+        row(Limit::Stack, "stack_bytes", Bytes, [984 * KIB, 984 * KIB, 984 * KIB, 984 * KIB], Fails(500), "limit/stack", "stack of JavaScript calls"),
+        row(Limit::Subrequests, "subrequests", Count, [0, 50, 10_000, 10_000], Fails(500), "limit/subrequests", "calls of fetch() and of caches of one request"),
+        row(Limit::Connections, "connections", Count, [1, 6, 64, 64], Waits, "limit/connections", "subrequests of one request that await their response head at once"),
+        row(Limit::Pending, "pending", Count, [1, 10_000, 50_000, 50_000], Fails(500), "limit/pending", "timers and operations of one request under way at once"),
+        row(Limit::RequestBody, "request_body_bytes", Bytes, [1, 100 * MIB, 5_120 * MIB, 5_120 * MIB], Fails(413), "limit/request-body", "bytes of a request body"),
+        row(Limit::ResponseBody, "response_body_bytes", Bytes, [1, 1_024 * MIB, 5_120 * MIB, 5_120 * MIB], Fails(500), "limit/response-body", "bytes of a response body"),
+        row(Limit::Headers, "header_bytes", Bytes, [64, 128 * KIB, 128 * KIB, 128 * KIB], Fails(500), "limit/headers", "header fields of a response or a fetch()"),
+        row(Limit::Concurrency, "concurrency", Count, [1, 1_000, 10_000, 10_000], Fails(503), "limit/concurrency", "requests of one function in flight in a worker"),
+        row(Limit::WaitUntil, "wait_until_ms", Milliseconds, [1, 30_000, 300_000, 300_000], GivenUp, "limit/wait-until", "time for waitUntil after the response"),
+        row(Limit::Log, "log_bytes", Bytes, [1, 64 * KIB, MIB, MIB], CutOff, "limit/log", "bytes that one request may log"),
     ]
 };
 
@@ -124,12 +126,12 @@ const fn row(
     limit: Limit,
     key: &'static str,
     unit: Unit,
-    [min, default, max]: [u64; 3],
+    [min, default, max, region]: [u64; 4],
     broken: Broken,
     code: &'static str,
     doc: &'static str,
 ) -> Row {
-    Row { limit, key, unit, min, default, max, broken, code, doc }
+    Row { limit, key, unit, min, default, max, region, broken, code, doc }
 }
 
 impl Limit {
@@ -171,13 +173,25 @@ impl Limits {
     /// # Errors
     /// The first key that no row has, or a value below the row's minimum.
     pub fn with<'a>(changes: impl IntoIterator<Item = (&'a str, u64)>) -> Result<Self, String> {
+        Self::up_to(|row| row.max, changes)
+    }
+
+    /// As [`Limits::with`], on a region node: cut to what that may give at most.
+    ///
+    /// # Errors
+    /// As [`Limits::with`].
+    pub fn in_region<'a>(changes: impl IntoIterator<Item = (&'a str, u64)>) -> Result<Self, String> {
+        Self::up_to(|row| row.region, changes)
+    }
+
+    fn up_to<'a>(most: fn(&Row) -> u64, changes: impl IntoIterator<Item = (&'a str, u64)>) -> Result<Self, String> {
         let mut limits = Self::default();
         for (key, value) in changes {
             let row = TABLE.iter().find(|row| row.key == key).ok_or_else(|| format!("there is no limit {key:?}"))?;
             if value < row.min {
                 return Err(format!("limit {key:?} must be at least {}", row.min));
             }
-            limits.0[row.limit as usize] = value.min(row.max);
+            limits.0[row.limit as usize] = value.min(most(row));
         }
         Ok(limits)
     }
@@ -206,7 +220,7 @@ mod tests {
     fn the_table_is_in_the_order_of_the_enum() {
         for (i, row) in TABLE.iter().enumerate() {
             assert_eq!(row.limit as usize, i, "{}", row.key);
-            assert!(row.min <= row.default && row.default <= row.max, "{}", row.key);
+            assert!(row.min <= row.default && row.default <= row.max && row.max <= row.region, "{}", row.key);
         }
     }
 
@@ -217,5 +231,6 @@ mod tests {
         assert!(Limits::with([("heap_bytes", 65_536)]).is_err());
         assert_eq!(Limits::with([("subrequests", 0)]).unwrap().get(Limit::Subrequests), 0);
         assert_eq!(Limits::with([("cpu_ms", u64::MAX)]).unwrap().get(Limit::Cpu), 30_000);
+        assert_eq!(Limits::in_region([("cpu_ms", u64::MAX)]).unwrap().get(Limit::Cpu), 900_000);
     }
 }

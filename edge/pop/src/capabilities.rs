@@ -115,6 +115,8 @@ pub(crate) struct Request {
     pub(crate) trace: Option<Trace>,
     pub(crate) notes: Rc<Notes>,
     pub(crate) http: &'static str,
+    /// The PoP where the request came in, when that is another one than this.
+    pub(crate) entered: Option<String>,
 }
 
 impl Drop for Request {
@@ -133,6 +135,9 @@ impl Request {
         body: Body,
     ) -> Result<http::Response<cache::Body>, cache::OriginFailure> {
         let answered = self.worker.upstream.fetch(target, head, body, self.notes.asked()).await;
+        if let (Target::Origin(_), Some(placing)) = (target, &self.worker.placing) {
+            placing.asked_origin(&self.worker.state, &self.function, answered.as_ref().err());
+        }
         let response =
             answered.inspect_err(|failure| self.worker.counts().unanswered.add(origin_code(failure.kind), 1))?;
         if let Some(outcome) = response.extensions().get::<cache::Outcome>() {
@@ -173,7 +178,7 @@ impl Request {
     fn place(&self) -> Value {
         let place = self.state().locate(self.visit.client);
         let mut cf = described(&place);
-        cf["colo"] = self.state().name.to_uppercase().into();
+        cf["colo"] = self.entered.as_ref().unwrap_or(&self.state().name).to_uppercase().into();
         cf["httpProtocol"] = self.http.into();
         cf
     }

@@ -67,6 +67,51 @@ pub struct Config {
     pub protection: Protection,
     /// PoPs of the same fleet, this one perhaps among them, that are asked instead of the origin; none by default.
     pub shields: Vec<Shield>,
+    /// Region nodes that may run functions in this PoP's place, the one to be asked first in front; none by default.
+    pub regions: Vec<RegionNode>,
+    /// Set for a region node: what functions have there. It serves PoPs of its fleet alone, and has no region itself.
+    pub region: Option<RegionLimits>,
+}
+
+/// What a region node gives a function: that, and no more, unless its project file declares less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionLimits {
+    /// Heap, and as much again in buffers, in bytes.
+    pub memory: u64,
+    /// Processor time of a request.
+    pub cpu: Duration,
+    /// Time until the head of a response.
+    pub wall: Duration,
+    /// Requests that run at a time; more are sent back to their PoPs.
+    pub at_a_time: usize,
+}
+
+impl Default for RegionLimits {
+    fn default() -> Self {
+        Self { memory: 1 << 30, cpu: Duration::from_secs(30), wall: Duration::from_secs(900), at_a_time: 256 }
+    }
+}
+
+/// A region node, as PoPs know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionNode {
+    /// Its name, in logs.
+    pub name: String,
+    /// Where it serves, `http://host:port`.
+    pub url: Uri,
+}
+
+impl std::str::FromStr for RegionNode {
+    type Err = String;
+
+    /// Reads `name=http://host:port`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |_| {
+            format!("{text:?} is no region: write its name and where it serves, like eu-west-1=http://10.0.0.9:8081")
+        };
+        let Shield { name, url } = text.parse().map_err(wrong)?;
+        Ok(Self { name, url })
+    }
 }
 
 /// A PoP that others ask instead of the origin, so that the origin is asked once for what all of them want.

@@ -30,6 +30,20 @@ pub(crate) enum Fault {
         "the request says that a PoP sends it, and it does not have this fleet's pass: all PoPs need the same token"
     )]
     NoPeer,
+    #[error("this is a region node: it serves the PoPs of its fleet alone, with their pass")]
+    NotAPop,
+    #[error(
+        "the function runs in a region, and this PoP has none: start it with --region, or change its \"placement\""
+    )]
+    NoRegion,
+    #[error("the function runs in the region, which does not run it now: {0}")]
+    RegionUnreachable(String),
+    #[error("the region had the request and gave no answer; nobody knows how far the function came: {0}")]
+    RegionLost(String),
+    #[error("this region node has no function {0:?} that it can run now")]
+    RegionUnable(String),
+    #[error("this region node runs as many requests as it may")]
+    RegionFull,
     #[error("this PoP has no manifest yet: the control API did not answer so far")]
     NotReady,
     #[error("this PoP is being stopped")]
@@ -67,7 +81,12 @@ impl Fault {
             Self::UnknownRoute(_) => "client/unknown-route",
             Self::RequestBody(_) => Limit::RequestBody.row().code,
             Self::Loop => "client/loop",
-            Self::NoPeer => "client/no-peer",
+            Self::NoPeer | Self::NotAPop => "client/no-peer",
+            Self::NoRegion => "region/none",
+            Self::RegionUnreachable(_) => "region/unreachable",
+            Self::RegionLost(_) => "region/lost",
+            Self::RegionUnable(_) => "region/unable",
+            Self::RegionFull => "overload/region-full",
             Self::NotReady => "overload/not-ready",
             Self::Draining => "overload/draining",
             Self::ClientGone => "client/gone",
@@ -88,7 +107,10 @@ impl Fault {
             Self::UnknownHost(_) | Self::UnknownRoute(_) => StatusCode::NOT_FOUND,
             Self::RequestBody(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::NoPeer => StatusCode::FORBIDDEN,
+            Self::NoPeer | Self::NotAPop => StatusCode::FORBIDDEN,
+            // Another PoP may have a region, or reach it; one that lost the answer must not be asked to do it twice.
+            Self::NoRegion | Self::RegionLost(_) => StatusCode::BAD_GATEWAY,
+            Self::RegionUnreachable(_) | Self::RegionUnable(_) | Self::RegionFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotReady | Self::Draining | Self::WorkerLost | Self::NoCell(_) => StatusCode::SERVICE_UNAVAILABLE,
             // What nginx writes down for it; nobody is there to get it.
             Self::ClientGone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
@@ -118,6 +140,8 @@ impl Fault {
                 cache::FailureKind::Busy => "too many requests to origins are under way on this PoP".to_owned(),
                 _ => "the origin gave no response".to_owned(),
             },
+            Self::RegionUnreachable(_) => "the region in which the function runs does not run it now".to_owned(),
+            Self::RegionLost(_) => "the region gave no answer; nobody knows how far the function came".to_owned(),
             Self::NoCell(_) => "no process can be had for the function now".to_owned(),
             Self::Bundle(_) => "the function's version is damaged on this PoP".to_owned(),
             other => other.to_string(),

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use arc_swap::ArcSwap;
+use capacity::fallback::Standing;
 use http::HeaderValue;
 use isolate::limits::{Limit, Limits};
 use isolate::{Code, Fault, Found, Platform, Program, Source};
@@ -11,9 +13,11 @@ use origin::bundle::{Budget, Bundle, Digest, FunctionConfig, FunctionName, Isola
 
 use crate::bindings::{Binding, Limiters};
 use crate::brake::Brake;
+use crate::config::RegionLimits;
 use crate::front::Fronts;
 use crate::heavy::Heavy;
 use crate::metrics::Series;
+use crate::place;
 use crate::shelf::Shelf;
 use crate::state::State;
 
@@ -45,6 +49,12 @@ pub(crate) struct Function {
     pub(crate) heavy: Heavy,
     pub(crate) bindings: HashMap<String, Binding>,
     pub(crate) on_failure: OnFailure,
+    /// What is known of where it runs best. Changed seldom, read with every request.
+    pub(crate) standing: ArcSwap<Standing>,
+    /// Whether it has asked the origin, as far as anybody has looked.
+    pub(crate) asks_origin: AtomicBool,
+    /// What the node gives that it runs on, when that is a region node.
+    region: Option<RegionLimits>,
     /// The caches in front of it.
     pub(crate) fronts: Fronts,
     /// Names the assets it was deployed with: what the cache holds of the origin for it is theirs. A deploy that leaves
@@ -121,7 +131,8 @@ impl Function {
         let tenant = bundle.config.tenant.clone().map_or_else(|| Tenant::Function(name.clone()), Tenant::Named);
         let cohorts = cohorts(&bundle.config);
         let budget = bundle.config.budget.clone();
-        let program = Arc::new(program(bundle, version)?);
+        let standing = place::standing(&bundle.config, &state.fallback);
+        let program = Arc::new(program(bundle, version, state.region.as_ref())?);
         let function = Self {
             heap_mb: program.limits.get(Limit::Heap).div_ceil(1 << 20),
             cohorts,
@@ -140,6 +151,9 @@ impl Function {
             heavy: Heavy::default(),
             bindings,
             on_failure,
+            standing: ArcSwap::from_pointee(standing),
+            asks_origin: AtomicBool::new(false),
+            region: state.region,
             fronts,
             assets: format!("{name}/{}", Digest::of(&assets).short()),
             name,
@@ -219,7 +233,7 @@ impl Source for Function {
                     }
                     Fault::Gone(DAMAGED.to_owned())
                 })?;
-                Arc::new(program(bundle, &self.version).map_err(Fault::Boot)?)
+                Arc::new(program(bundle, &self.version, self.region.as_ref()).map_err(Fault::Boot)?)
             }
         };
         if !matches!(*held, Memory::Unkept(_)) {
@@ -233,8 +247,11 @@ impl Source for Function {
 /// Why what is on disk is not run.
 pub(crate) const DAMAGED: &str = "the copy on disk is missing or damaged";
 
-fn program(bundle: Bundle, version: &Digest) -> Result<Program, String> {
-    let limits = Limits::with(bundle.config.limits.iter().map(|(key, value)| (key.as_str(), *value)))?;
+fn program(bundle: Bundle, version: &Digest, region: Option<&RegionLimits>) -> Result<Program, String> {
+    let limits = match region {
+        Some(region) => region.limits(&bundle.config)?,
+        None => Limits::with(bundle.config.limits.iter().map(|(key, value)| (key.as_str(), *value)))?,
+    };
     let modules: BTreeMap<_, _> = bundle
         .modules
         .into_iter()
@@ -284,5 +301,5 @@ pub fn check_bundle(platform: Platform, bundle: &Bundle) -> Result<(), String> {
     if bundle.main.is_none() {
         return Ok(());
     }
-    isolate::check(platform, program(bundle.clone(), &version)?).map_err(|fault| fault.to_string())
+    isolate::check(platform, program(bundle.clone(), &version, None)?).map_err(|fault| fault.to_string())
 }

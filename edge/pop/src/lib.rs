@@ -26,7 +26,9 @@ mod meter;
 mod metrics;
 mod notes;
 mod outcome;
+mod place;
 mod purge;
+mod region;
 mod request;
 mod routes;
 mod sent;
@@ -39,11 +41,11 @@ mod worker;
 mod workers;
 
 pub use cell::{Attempt, Chosen, run_cell};
-pub use config::{Admin, CacheDisk, Config, Protection, Shield, StartError};
+pub use config::{Admin, CacheDisk, Config, Protection, RegionLimits, RegionNode, Shield, StartError};
 pub use function::check_bundle;
 pub use isolate::{Platform, Snapshot, limits, prove, reseed};
 pub use listen::run;
-pub use origin::bundle::Isolation;
+pub use origin::bundle::{Isolation, Placement};
 pub use origin::purge::push::Address as NatsAddress;
 
 /// Path that answers 200 when this PoP can serve, 503 when it cannot; never routed to a function.

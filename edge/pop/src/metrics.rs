@@ -58,6 +58,8 @@ pub(crate) struct PerWorker {
     pub(crate) cached: Tally<&'static str>,
     /// Requests to the cache in front of functions, likewise.
     pub(crate) fronted: Tally<&'static str>,
+    /// Requests by the place that was chosen for them and why, where there is a region.
+    pub(crate) placed: Tally<(&'static str, &'static str)>,
     /// Requests to an origin that gave no response, by the code of the fault.
     pub(crate) unanswered: Tally<&'static str>,
 }
@@ -120,7 +122,11 @@ pub(crate) struct Row {
 }
 
 fn origins_of(state: &State, side: Side) -> Vec<std::sync::Arc<Origin>> {
-    if side == Side::Shield { state.tier.shields() } else { state.origins.of(side) }
+    match side {
+        Side::Shield => state.tier.shields(),
+        Side::Region => state.regions.origins(),
+        Side::Own | Side::Outside => state.origins.of(side),
+    }
 }
 
 /// The budgets of functions that may have a label.
@@ -262,6 +268,16 @@ pub(crate) const TABLE: &[Row] = &[
         },
     },
     Row {
+        name: "skerry_placements_total",
+        kind: Kind::Counter,
+        labels: &["place", "reason"],
+        help: "Requests for functions by where they were sent (edge, region or refused) and why, as Server-Timing and the log have it. Only where the PoP has a region (--region).",
+        read: |state, samples| {
+            let placed = Tally::sum(state.metrics.workers.iter().map(|worker| &worker.placed));
+            placed.iter().for_each(|((place, reason), count)| samples.put(&[place, reason], *count));
+        },
+    },
+    Row {
         name: "skerry_origin_failures_total",
         kind: Kind::Counter,
         labels: &["code"],
@@ -275,7 +291,7 @@ pub(crate) const TABLE: &[Row] = &[
         name: "skerry_origin_requests",
         kind: Kind::Gauge,
         labels: &["origin", "state"],
-        help: "Requests to origins: in-use ones are under way, each with a connection of its own over HTTP/1, waiting ones wait for their turn. Origin \"own\" is the PoP's, \"outside\" all that functions name, \"shield\" the PoPs that are asked in its place.",
+        help: "Requests to origins: in-use ones are under way, each with a connection of its own over HTTP/1, waiting ones wait for their turn. Origin \"own\" is the PoP's, \"outside\" all that functions name, \"shield\" the PoPs that are asked in its place, \"region\" the nodes that run functions in this PoP's place.",
         read: |state, samples| {
             for side in Side::ALL {
                 let origins = origins_of(state, side);

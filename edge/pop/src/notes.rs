@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use capacity::fallback::Choice;
 use capacity::usage::Usage;
 use http::{HeaderValue, Method, StatusCode, Uri};
 
@@ -24,8 +25,12 @@ pub(crate) struct Notes {
     /// What the cache did with the last `fetch()`.
     pub(crate) cached: Cell<Option<cache::Outcome>>,
     asked: OnceCell<Arc<Asked>>,
+    /// Where the function was sent, and why, where there is a region.
+    pub(crate) placed: Cell<Option<Choice>>,
+    /// Time that the region took for the head of its response.
+    pub(crate) region: Cell<Option<Duration>>,
     /// Processor time that was charged to it.
-    cpu: Cell<Duration>,
+    pub(crate) cpu: Cell<Duration>,
     /// The last cohort that was asked for.
     cohort: Cell<Cohort>,
     /// Since when the function runs for it.
@@ -108,6 +113,7 @@ impl Drop for Notes {
         let Some((worker, mut line)) = self.line.take() else { return };
         self.rest();
         line.end = self.end.get();
+        line.placed = self.placed.get();
         line.cohort = self.cohort.get();
         line.usage = Usage {
             requests: 1,
@@ -173,6 +179,8 @@ pub(crate) struct Line {
     pub(crate) fault: Option<Fault>,
     /// From the end of the request's head to the head of the response.
     pub(crate) took: Duration,
+    /// Where the function was sent, where there is a region.
+    pub(crate) placed: Option<Choice>,
     pub(crate) cohort: Cohort,
     pub(crate) end: End,
     pub(crate) usage: Usage,
@@ -181,7 +189,8 @@ pub(crate) struct Line {
 impl Line {
     /// Writes it, and has the meter of the worker count it.
     fn write(self, state: &State, worker: usize) {
-        let Self { method, uri, request_id, trace, function, status, fault, took, cohort, end, usage } = &self;
+        let Self { method, uri, request_id, trace, function, status, fault, took, placed, cohort, end, usage } = &self;
+        let (place, why) = (placed.map(|choice| choice.place.as_str()), placed.map(|choice| choice.why.as_str()));
         let (pop, path, status, request_id) = (&state.name, uri.path(), status.as_u16(), id(request_id));
         let (trace_id, millis) = (trace.as_ref().map(Trace::id), took.as_secs_f64() * 1e3);
         let (label, code) =
@@ -196,7 +205,7 @@ impl Line {
         macro_rules! line {
             ($level:ident $(, $words:expr)*) => {
                 tracing::$level!(target: "access", %pop, %method, path, status, function = %label, request_id = %request_id,
-                    trace_id, millis, code, cohort = cohort_label, bytes, end, cpu_us, wall_us, memory_mb_ms, fills, reads
+                    trace_id, place, why, millis, code, cohort = cohort_label, bytes, end, cpu_us, wall_us, memory_mb_ms, fills, reads
                     $(, $words)*)
             };
         }

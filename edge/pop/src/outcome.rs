@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use capacity::fallback::Choice;
 use capacity::usage::Usage;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
@@ -30,6 +31,8 @@ pub(crate) enum ClientBody {
     /// Of a function in a cell.
     Cell(CellBody),
     Cache(cache::Body),
+    /// Of a function in a region.
+    Region(cache::OriginBody),
     /// What the PoP itself says.
     Own(Full<Bytes>),
     /// The head alone, with the length that the whole would have had (RFC 9110 section 9.3.2).
@@ -55,6 +58,7 @@ impl http_body::Body for ClientBody {
             Self::Function(body) => Pin::new(body).poll_frame(cx),
             Self::Cell(body) => Pin::new(body).poll_frame(cx),
             Self::Cache(body) => Pin::new(body).poll_frame(cx),
+            Self::Region(body) => Pin::new(body).poll_frame(cx),
             Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Self::Head(_) => Poll::Ready(None),
         }
@@ -65,6 +69,7 @@ impl http_body::Body for ClientBody {
             Self::Function(body) => body.is_end_stream(),
             Self::Cell(body) => body.is_end_stream(),
             Self::Cache(body) => body.is_end_stream(),
+            Self::Region(body) => body.is_end_stream(),
             Self::Own(body) => body.is_end_stream(),
             Self::Head(_) => false,
         }
@@ -75,6 +80,7 @@ impl http_body::Body for ClientBody {
             Self::Function(body) => body.size_hint(),
             Self::Cell(body) => body.size_hint(),
             Self::Cache(body) => body.size_hint(),
+            Self::Region(body) => body.size_hint(),
             Self::Own(body) => body.size_hint(),
             Self::Head(length) => length.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
@@ -197,7 +203,14 @@ impl Record {
         if let Some(waited) = self.notes.waited() {
             phase("origin", waited, "");
         }
+        if let Some(region) = self.notes.region.get() {
+            phase("region", region, "");
+        }
         phase("total", took, "");
+        if let Some(Choice { place, why }) = self.notes.placed.get() {
+            let parts = ["place;desc=\"", place.as_str(), ": ", why.as_str(), "\", "];
+            parts.into_iter().for_each(|part| text.push_str(part));
+        }
         if let Some(front) = self.front {
             text.push_str("front;desc=");
             text.push_str(front.as_str());
@@ -232,6 +245,7 @@ impl Drop for Record {
             status,
             fault,
             took,
+            placed: None,
             cohort: Cohort::default(),
             end: End::default(),
             usage: Usage::default(),

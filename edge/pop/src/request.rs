@@ -28,6 +28,8 @@ use crate::front;
 use crate::function::Function;
 use crate::head;
 use crate::outcome::{ClientBody, Record, Unanswered, tell_start};
+use crate::place::{self, Placed};
+use crate::region;
 use crate::routes::{Found, Live};
 use crate::sent::Sent;
 use crate::state::State;
@@ -71,6 +73,13 @@ async fn answer(
     if head.uri.path() == crate::HEALTH_PATH {
         return health(worker);
     }
+    if let Some(errand) = worker.state.regions.open(&mut head)? {
+        record.for_pop = true;
+        return Box::pin(region::serve(worker, errand, head, body, record)).await;
+    }
+    if worker.state.region.is_some() {
+        return Err(Fault::NotAPop);
+    }
     let authority = check(worker, &mut head)?;
     if let Some(errand) = worker.state.tier.open(&mut head)? {
         record.for_pop = true;
@@ -97,6 +106,7 @@ async fn answer(
         trace: record.trace.clone(),
         notes: Rc::clone(&record.notes),
         http: version(head.version),
+        entered: None,
     });
     let answered = if let Some(front) = function.fronts.of(&pattern) {
         Box::pin(front::serve(worker, front, capabilities, head, body, record)).await
@@ -110,7 +120,7 @@ async fn answer(
     };
     match over {
         // Whatever came of it, that was the cause.
-        Some(over) if answered.is_err() && over.broken.load(Ordering::Relaxed) => Err(Fault::RequestBody(over.limit)),
+        Some(over) if answered.is_err() && over.is_broken() => Err(over.fault()),
         _ => answered,
     }
 }
@@ -221,9 +231,17 @@ async fn attempt(
             _ => Err(Fault::Quarantined(function.label.clone())),
         };
     }
+    let (head, body, stay) = match place::place(worker, capabilities, head, body).await? {
+        Placed::There(response) => return Ok(response),
+        Placed::Here(head, body, stay) => (head, body, stay),
+    };
     let request = Request::from_parts(head, body);
     capabilities.notes.run();
-    let invoked = worker.invoke(capabilities, request).await?;
+    let invoked = worker.invoke(capabilities, request).await;
+    if let Some(stay) = stay {
+        stay.over(!matches!(invoked, Err(Fault::NoCell(_) | Fault::WorkerLost)));
+    }
+    let invoked = invoked?;
     *timing = invoked.timing;
     if let Some(timing) = &invoked.timing {
         tell_start(worker, function, &capabilities.visit.request_id, timing);
@@ -237,6 +255,15 @@ async fn attempt(
     }
     let (label, request_id) = (&function.label, capabilities.visit.request_id());
     tracing::error!(target: "function", pop = %worker.state.name, function = %label, %request_id, code = fault.code(), "{fault}");
+    let head = match &fault {
+        Fault::Function(isolate::Fault::Limit { limit, .. }) => {
+            match place::elsewhere(worker, capabilities, *limit, head.as_ref(), !repeatable).await {
+                Some(answered) => return Ok(answered),
+                None => head,
+            }
+        }
+        _ => head,
+    };
     match head {
         Some(head) if repeatable && (pass_through || function.on_failure == OnFailure::Origin) => {
             Box::pin(instead(capabilities, head)).await
@@ -383,12 +410,22 @@ struct Limited {
 }
 
 /// The bound of a request body, and whether the body was longer.
-struct Bound {
+pub(crate) struct Bound {
     limit: u64,
     broken: AtomicBool,
 }
 
-fn limited_body(function: &Function, body: Incoming) -> Result<(Body, Option<Arc<Bound>>), Fault> {
+impl Bound {
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn fault(&self) -> Fault {
+        Fault::RequestBody(self.limit)
+    }
+}
+
+pub(crate) fn limited_body(function: &Function, body: Incoming) -> Result<(Body, Option<Arc<Bound>>), Fault> {
     if body.is_end_stream() {
         return Ok((empty(), None));
     }

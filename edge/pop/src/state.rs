@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use cache::Cache;
+use capacity::Moment;
+use capacity::fallback::Fallback;
 use http::{HeaderValue, Uri};
 use ipnet::IpNet;
 use middleware::geo::{Database, Location};
@@ -16,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::bindings::Limiters;
 use crate::budgets::Shown;
-use crate::config::{Config, Protection, StartError};
+use crate::config::{Config, Protection, RegionLimits, StartError};
 use crate::function::Function;
 use crate::head::cdn_id;
 use crate::meter::Meter;
@@ -25,8 +27,12 @@ use crate::purge::Standing;
 use crate::routes::Routes;
 use crate::shelf::Shelf;
 use crate::strikes::Strikes;
-use crate::upstream::{Origins, Tier};
+use crate::upstream::{Origins, REGION_PATIENCE, Regions, Tier};
 use crate::worker::Provision;
+
+/// Time without a byte in either direction, longer than the longest wall time of a function on a PoP: a client that never
+/// reads, or sends half a body, is given up.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(330);
 
 /// One PoP. Nothing in it belongs to a thread.
 pub(crate) struct State {
@@ -37,6 +43,11 @@ pub(crate) struct State {
     pub(crate) origin: Uri,
     pub(crate) origins: Origins,
     pub(crate) tier: Tier,
+    pub(crate) regions: Regions,
+    /// How it is decided what goes there.
+    pub(crate) fallback: Fallback,
+    /// What functions have here, when this is a region node.
+    pub(crate) region: Option<RegionLimits>,
     pub(crate) protection: Protection,
     pub(crate) trust: Vec<IpNet>,
     pub(crate) allow_fetch: Vec<IpNet>,
@@ -96,6 +107,9 @@ impl State {
             origin: config.origin.clone(),
             origins: Origins::new(&config.protection),
             tier: Tier::new(&config.shields, &config.token, &config.protection),
+            regions: Regions::new(&config.regions, &config.token, &config.protection),
+            fallback: Fallback::default(),
+            region: config.region,
             protection: config.protection.clone(),
             trust: config.trust.clone(),
             allow_fetch: config.allow_fetch.clone(),
@@ -147,6 +161,17 @@ impl State {
     /// The same in microseconds.
     pub(crate) fn micros(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The same clock, for what decides where requests run.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment::after_epoch(self.started.elapsed())
+    }
+
+    /// How long a connection may be without a byte in either direction: longer than the longest wall time of a function.
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        let regional = self.region.is_some() || !self.regions.nodes.is_empty();
+        if regional { REGION_PATIENCE } else { IDLE_TIMEOUT }
     }
 
     /// Where an address is; nowhere when the database does not know or cannot say.

@@ -31,6 +31,7 @@ mod budget;
 mod gate;
 mod origins;
 mod patience;
+mod region;
 mod retry;
 mod tier;
 mod wire;
@@ -40,7 +41,10 @@ pub(crate) use breaker::Phase;
 pub(crate) use gate::Gate;
 use origins::Place;
 pub(crate) use origins::{Origin, Origins, Side, Withheld};
-use patience::{Arriving, Lent, Upload};
+use patience::{Arriving, Upload};
+pub(crate) use region::{
+    Errand as Sent, Failed as RegionFailed, Lent, PATIENCE as REGION_PATIENCE, Region, Regions, USED,
+};
 use tier::Shield;
 pub(crate) use tier::{Errand, OWN, Tier};
 use wire::{Dial, Heard};
@@ -64,6 +68,8 @@ pub(crate) struct Upstream {
     origin: Pool<Dial<HttpConnector>, OriginBody>,
     /// To other PoPs.
     shields: Pool<Dial<HttpConnector>, OriginBody>,
+    /// To region nodes.
+    regions: Pool<Dial<HttpConnector>, OriginBody>,
     /// To where functions want: public addresses, and those allowed.
     outside: Pool<Connector, OriginBody>,
 }
@@ -114,10 +120,12 @@ impl Upstream {
             .wrap_connector(guarded);
         let mut near = plain.clone();
         near.set_connect_timeout(Some(SHIELD_CONNECT_TIMEOUT));
+        let regional = Dial::new(near.clone(), Arc::clone(&state), Side::Region);
         let near = Dial::new(near, Arc::clone(&state), Side::Shield);
         let plain = Dial::new(plain, Arc::clone(&state), Side::Own);
         let https = Dial::new(https, Arc::clone(&state), Side::Outside);
-        Self { state, origin: pool().build(plain), shields: pool().build(near), outside: pool().build(https) }
+        let (origin, shields, regions) = (pool().build(plain), pool().build(near), pool().build(regional));
+        Self { state, origin, shields, regions, outside: pool().build(https) }
     }
 
     /// Sends `head` with `body` through the cache. The request's URI is absolute: it is the cache's key.
@@ -200,7 +208,7 @@ impl Upstream {
             return self.send(Way::Origin, head, body).await;
         }
         let (again, empty) = (head.clone(), body.is_end_stream());
-        let (body, lent) = Lent::new(body);
+        let (lent, body) = Lent::new(body);
         let anew = |it: &Overrides| matches!(it.mode, Mode::NoStore | Mode::Reload | Mode::NoCache);
         let purged = if head.extensions.get().is_some_and(anew) { u64::MAX } else { self.state.cache.purged() };
         self.state.tier.seal(&mut head, assets, purged)?;
@@ -218,7 +226,7 @@ impl Upstream {
             Err(failure) => return Err(failure),
         };
         // A body that has begun is gone.
-        let Some(body) = (if empty { Some(retry::no_body()) } else { lent.back() }) else { return Err(given) };
+        let Some(body) = lent.back() else { return Err(given) };
         detour(reason);
         self.send(Way::Origin, again, body).await
     }
@@ -331,6 +339,7 @@ impl Upstream {
             // Time is left for the direct way.
             Side::Shield => self.state.protection.head_timeout / 3,
             Side::Own | Side::Outside => self.state.protection.head_timeout,
+            Side::Region => REGION_PATIENCE,
         };
         let (body, moving) = Upload::new(body);
         let mut request = Request::from_parts(head, body.boxed_unsync());
@@ -338,6 +347,7 @@ impl Upstream {
         let sending = match side {
             Side::Own => self.origin.request(request),
             Side::Shield => self.shields.request(request),
+            Side::Region => self.regions.request(request),
             Side::Outside => self.outside.request(request),
         };
         let sent = tokio::select! {

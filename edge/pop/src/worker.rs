@@ -28,6 +28,7 @@ use crate::function::Function;
 use crate::head_timer::HeadTimer;
 use crate::metrics::{PerWorker, Share};
 use crate::outcome::{ClientBody, Invoked};
+use crate::place::{self, Placing};
 use crate::request::serve;
 use crate::state::State;
 use crate::upstream::Upstream;
@@ -39,9 +40,6 @@ pub(crate) const HEAD_BYTES: usize = 64 << 10;
 const HEAD_FIELDS: usize = 100;
 /// Time for a request head to arrive, and for an idle connection to stay.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time without a byte in either direction, longer than the longest wall time of a function: a client that never reads,
-/// or sends half a body, is given up.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(330);
 const HTTP2_STREAMS: u32 = 256;
 /// Time for requests in flight to end once the PoP is being stopped.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -64,6 +62,8 @@ pub(crate) struct Worker {
     /// Those of its isolates that were evicted and counted.
     evicted: Cell<u64>,
     pub(crate) upstream: Arc<Upstream>,
+    /// Decides what goes to the region, where there is one.
+    pub(crate) placing: Option<Placing>,
 }
 
 /// Where a worker runs functions.
@@ -143,7 +143,7 @@ impl Worker {
     }
 
     /// Requests that are under way, or whose `waitUntil` promises are.
-    fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.engines.isolates.in_flight() + self.engines.cells.in_flight()
     }
 }
@@ -171,13 +171,11 @@ pub(crate) async fn work(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let engines = engines(&state);
     let provisions = state.enlist(index);
-    let worker = Rc::new(Worker {
-        upstream: Arc::new(Upstream::new(Arc::clone(&state))),
-        state,
-        index,
-        engines,
-        evicted: Cell::new(0),
-    });
+    let (upstream, placing) = (Arc::new(Upstream::new(Arc::clone(&state))), Placing::of(&state));
+    let worker = Rc::new(Worker { upstream, placing, state, index, engines, evicted: Cell::new(0) });
+    if worker.placing.is_some() {
+        isolate::spawn_local(place::watch_lag(Rc::clone(&worker)));
+    }
     // Before the first client.
     worker.provision(&worker.state.routes.load().provisioned).await;
     worker.count_isolates();
@@ -244,9 +242,9 @@ fn connect(
             let (worker, connection) = (Rc::clone(&worker), Arc::clone(&connection));
             async move { Ok::<_, Infallible>(serve(&worker, &connection, peer.ip(), request).await) }
         });
-        let io = TokioIo::new(Patient::new(Counted::new(socket, Rc::clone(&worker)), IDLE_TIMEOUT));
+        let io = TokioIo::new(Patient::new(Counted::new(socket, Rc::clone(&worker)), worker.state.idle_timeout()));
         let ended = match protocol {
-            Ok(Ok(Protocol::Http1)) => graceful.watch(http1().serve_connection(io, service)).await,
+            Ok(Ok(Protocol::Http1)) => graceful.watch(http1(&worker.state).serve_connection(io, service)).await,
             Ok(Ok(Protocol::Http2)) => graceful.watch(http2().serve_connection(io, service)).await,
             Ok(Err(_)) | Err(_) => return,
         };
@@ -279,9 +277,12 @@ async fn protocol(connection: &Connection) -> std::io::Result<Protocol> {
     }
 }
 
-fn http1() -> hyper::server::conn::http1::Builder {
+fn http1(state: &State) -> hyper::server::conn::http1::Builder {
+    // PoPs add a few fields to what their clients send.
+    let (bytes, fields) =
+        if state.region.is_some() { (2 * HEAD_BYTES, 2 * HEAD_FIELDS) } else { (HEAD_BYTES, HEAD_FIELDS) };
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(HeadTimer).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES).max_headers(HEAD_FIELDS);
+    builder.timer(HeadTimer).header_read_timeout(HEAD_TIMEOUT).max_buf_size(bytes).max_headers(fields);
     builder
 }
 

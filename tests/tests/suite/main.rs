@@ -25,6 +25,7 @@ mod origin_protection;
 mod poisoning;
 mod purge;
 mod rate_limit;
+mod region;
 mod runtime;
 mod site;
 mod starts;

@@ -47,6 +47,16 @@ impl Switch {
         self.on
     }
 
+    /// As [`Switch::look`], but it turns on at once: only turning off waits for the dwell. For what must not be waited for
+    /// once it is known. In any stretch of time there are at most two turns for each dwell that goes into it, and two more.
+    pub fn rise(&mut self, band: &Band, signal: f64, now: Moment) -> bool {
+        if !self.on && signal >= band.on {
+            (self.on, self.turned) = (true, Some(now));
+        }
+        // On, and above `off`: it stays, and only what is off can have been turned just now.
+        if self.on && signal <= band.off { self.look(band, signal, now) } else { self.on }
+    }
+
     /// Looks at the signal; what is no number turns nothing. In any stretch of time there are at most two turns more than
     /// the dwell goes into it.
     pub fn look(&mut self, band: &Band, signal: f64, now: Moment) -> bool {

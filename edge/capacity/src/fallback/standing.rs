@@ -57,8 +57,35 @@ pub struct Standing {
     objective: Option<Duration>,
     declared_too_large: bool,
     learnt_too_large: Switch,
+    peak: Peak,
     cheaper: Switch,
 }
+
+/// The largest use of late, in parts of the edge's limits. It fades, so that one large request is not held against a
+/// function for ever.
+#[derive(Clone, Copy, Debug, Default)]
+struct Peak {
+    share: f64,
+    at: Moment,
+}
+
+impl Peak {
+    /// What is left of it. A clock that went back lets nothing fade.
+    fn fading(&self, half_life: Duration, now: Moment) -> f64 {
+        self.share * (-now.since(self.at).as_secs_f64() / half_life.as_secs_f64().max(1.0)).exp2()
+    }
+
+    fn add(&mut self, share: f64, half_life: Duration, now: Moment) {
+        let left = self.fading(half_life, now);
+        // What is no number says nothing; what is far above counts for no longer than what is twice too large.
+        let share = if share.is_finite() { share.clamp(0.0, BROKE) } else { 0.0 };
+        (self.share, self.at) = (left.max(share), self.at.max(now));
+    }
+}
+
+/// What one invocation counts for that broke a limit of the edge, in parts of that limit: how much it would have used
+/// nobody knows.
+pub const BROKE: f64 = 2.0;
 
 impl Standing {
     /// A function by what its owner says: where it should run, what it needs, and which latency 99 in 100 of its requests
@@ -71,6 +98,7 @@ impl Standing {
             objective,
             declared_too_large,
             learnt_too_large: Switch::default(),
+            peak: Peak::default(),
             cheaper: Switch::default(),
         }
     }
@@ -90,6 +118,30 @@ impl Standing {
         let known = need.filter(|need| need.confidence >= config.confidence);
         let share = known.map_or(f64::NAN, |need| config.limits.share(need.cpu_ms.target, need.memory.target));
         self.learnt_too_large.look(&config.need, share, now);
+    }
+
+    /// What its owner declares, in parts of the most that the edge gives: above 1, it never runs there.
+    pub fn declare(&mut self, share: f64) {
+        self.declared_too_large |= share > 1.0;
+    }
+
+    /// What one invocation was seen to use, here or in the region, in parts of the edge's limits; [`BROKE`] for one that
+    /// broke one. One that is too large sends the function to the region at once; it comes back when nothing large was seen
+    /// for so long that the memory of it has faded, and not before the dwell of [`Fallback::need`].
+    pub fn saw(&mut self, config: &Fallback, share: f64, now: Moment) {
+        self.peak.add(share, config.need.dwell, now);
+        self.recall(config, now);
+    }
+
+    /// Looks at what is remembered; whether something turned. For whoever decides while nothing is seen.
+    pub fn recall(&mut self, config: &Fallback, now: Moment) -> bool {
+        let before = self.learnt_too_large.is_on();
+        self.learnt_too_large.rise(&config.need, self.peak.fading(config.need.dwell, now), now) != before
+    }
+
+    /// Whether it may be tried at the edge when the region cannot have it: it may, unless its owner says otherwise.
+    pub fn may_run_at_edge(&self) -> bool {
+        self.placement != Placement::Region && !self.declared_too_large
     }
 
     /// What it costs. Costs that are missing, negative or no numbers move nothing; a region too far for the objective

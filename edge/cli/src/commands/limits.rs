@@ -114,7 +114,9 @@ fn notes(profile: &Profile) -> String {
         ));
     }
     if profile.region {
-        text.push_str("\nMeant for a region node. There are none yet: the function runs on the PoPs.");
+        text.push_str(
+            "\nMeant for a region node (`skerry region`): in a fleet without one, the function has what a PoP gives.",
+        );
     }
     format!("{text}\nHow it differs: {}.\nSource: {}\n", profile.differs, profile.source)
 }
@@ -132,7 +134,7 @@ fn described(row: &Row, value: u64) -> Value {
         Broken::CutOff => ("cut-off", None),
     };
     json!({
-        "key": row.key, "value": value, "default": row.default, "min": row.min, "max": row.max, "unit": unit,
+        "key": row.key, "value": value, "default": row.default, "min": row.min, "max": row.max, "region_max": row.region, "unit": unit,
         "broken": outcome, "status": status, "code": row.code, "counts": row.doc,
     })
 }

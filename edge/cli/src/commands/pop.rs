@@ -97,6 +97,10 @@ pub(crate) struct Pop {
     /// PoPs of this fleet to ask instead of the origin, for instance lhr=http://10.0.0.1:8081; this one may be among them
     #[arg(long, value_name = "NAME=URL", value_delimiter = ',')]
     shield: Vec<pop::Shield>,
+    /// Region nodes that run functions which are better off there, for instance eu-west-1=http://10.0.0.9:8081, the one to be
+    /// asked first in front; they need the same token
+    #[arg(long, value_name = "NAME=URL", value_delimiter = ',')]
+    region: Vec<pop::RegionNode>,
     /// End when standard input ends, as a child of a supervisor does
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -175,14 +179,24 @@ impl Pop {
             isolation: self.isolation,
             protection: self.protection.protection(),
             shields: self.shield,
+            regions: self.region,
+            region: None,
             // The very program that runs, even when another has taken its name since: both must be of one build.
             cell_program: Some("/proc/self/exe".into()),
         };
-        let runtime = super::runtime()?;
-        let shutdown = {
-            let _entered = runtime.enter();
-            signals::shutdown(input)
-        };
-        Ok(pop::run(config, &runtime, shutdown, |_| {})?)
+        serve(config, input)
     }
+}
+
+/// Serves until it is asked to end.
+///
+/// # Errors
+/// When it cannot start.
+pub(crate) fn serve(config: pop::Config, input: Input) -> Result<(), Failure> {
+    let runtime = super::runtime()?;
+    let shutdown = {
+        let _entered = runtime.enter();
+        signals::shutdown(input)
+    };
+    Ok(pop::run(config, &runtime, shutdown, |_| {})?)
 }

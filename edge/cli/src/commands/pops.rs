@@ -10,7 +10,7 @@ use crate::front::health;
 use crate::output::{self, Failure};
 use crate::table::{Align, Table};
 
-/// List the PoPs: which manifest and which purges each has, and what it could not start
+/// List the PoPs and region nodes: which manifest and which purges each has, and what it could not start
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Pops {
@@ -25,6 +25,8 @@ pub(crate) struct Pops {
 #[derive(Debug, Serialize)]
 struct Row {
     pop: String,
+    /// Whether it is a region node; `None` when it is not known here.
+    region: Option<bool>,
     address: Option<String>,
     /// Whether it answers its health check; `None` when its address is not known here.
     up: Option<bool>,
@@ -80,8 +82,9 @@ impl Pops {
                 .iter()
                 .map(|(name, why)| format!("{name}: {}", why.lines().next().unwrap_or_default()))
                 .collect();
+            let name = if row.region == Some(true) { format!("{} (region)", row.pop) } else { row.pop };
             table.row([
-                row.pop,
+                name,
                 row.address.unwrap_or_default(),
                 state,
                 row.generation.map(|generation| generation.to_string()).unwrap_or_default(),
@@ -99,12 +102,16 @@ async fn rows(access: &Access) -> Result<Vec<Row>, Failure> {
     let generation = control.manifest().await?.generation;
     let mut seen = control.pops().await?;
     let purges = control.purges().await?;
-    let nodes = access.fleet.iter().flat_map(|fleet| &fleet.pops);
-    let known = nodes.map(async |node| (node, health::probe(node.address).await.is_some()));
+    let nodes = access.fleet.iter().flat_map(|fleet| {
+        fleet.pops.iter().map(|pop| (pop, false)).chain(fleet.regions.iter().map(|region| (region, true)))
+    });
+    let known = nodes.map(async |(node, region)| (node, region, health::probe(node.address).await.is_some()));
     let mut rows = Vec::new();
-    for (node, up) in join_all(known).await {
+    for (node, region, up) in join_all(known).await {
         let at = seen.iter().position(|pop| pop.name == node.name);
-        rows.push(row(at.map(|at| seen.remove(at)), generation, &node.name, Some((node.address.to_string(), up))));
+        let seen = at.map(|at| seen.remove(at));
+        let known = row(seen, generation, &node.name, Some((node.address.to_string(), up)));
+        rows.push(Row { region: Some(region), ..known });
     }
     rows.extend(seen.into_iter().map(|pop| {
         let name = pop.name.clone();
@@ -123,6 +130,7 @@ fn row(seen: Option<origin::api::Pop>, generation: u64, name: &str, node: Option
     let (address, up) = node.unzip();
     Row {
         pop: name.to_owned(),
+        region: None,
         address,
         up,
         generation: seen.as_ref().map(|pop| pop.generation),

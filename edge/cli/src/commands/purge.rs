@@ -144,7 +144,7 @@ fn receipt(access: &Access, receipt: origin::purge::Receipt) -> Receipt {
         last_seen_ms: Some(pop.last_seen_ms),
     };
     let mut pops: Vec<Row> = receipt.pops.into_iter().map(row).collect();
-    for node in access.fleet.iter().flat_map(|fleet| &fleet.pops) {
+    for node in access.fleet.iter().flat_map(|fleet| fleet.pops.iter().chain(&fleet.regions)) {
         if !pops.iter().any(|row| row.pop == node.name) {
             pops.push(Row { pop: node.name.clone(), done_ms: None, last_seen_ms: None });
         }

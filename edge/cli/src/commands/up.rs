@@ -19,7 +19,7 @@ use crate::units;
 use crate::up::banner::Call;
 use crate::up::launch::{self, Settings, Source};
 use crate::up::lock::StateLock;
-use crate::up::plan::{self, Plan, PopPlan};
+use crate::up::plan::{self, Plan, PopPlan, RegionPlan};
 
 /// Most functions deployed from one folder.
 const MAX_FUNCTIONS: usize = 200;
@@ -95,6 +95,10 @@ pub(crate) struct Up {
     /// the objects among them [default: none]
     #[arg(long, value_name = "CITY", value_delimiter = ',', value_parser = plan::city)]
     shield: Vec<middleware::geo::City>,
+    /// Region nodes beside the PoPs, where functions have bigger limits: a region of AWS like eu-west-1, a city, or NAME=CITY.
+    /// A PoP asks the nearest first; what goes there is up to each function's "placement" [default: none]
+    #[arg(long, value_name = "REGION", value_delimiter = ',')]
+    regions: Vec<RegionPlan>,
     /// Object store of the origin: a folder; `memory`, gone with the origin; or s3://bucket/prefix with the AWS_* variables
     /// for access [default: a folder in the state]
     #[arg(long)]
@@ -119,6 +123,7 @@ impl Up {
             admin: self.admin,
             origin_city: self.origin_city,
             pops: self.pops,
+            regions: self.regions,
             hop: (!self.no_distance).then_some(self.hop),
         };
         plan.check().map_err(Failure::Usage)?;

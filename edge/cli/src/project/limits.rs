@@ -3,22 +3,23 @@
 use std::collections::BTreeMap;
 
 use isolate::limits::{PROFILES, Profile, Row, TABLE};
+use origin::bundle::Placement;
 
-use super::fields::{Field, Findings, nearest};
+use super::fields::{Field, Fields, Findings, nearest};
 use super::units::{quantity, shown};
 
 /// Limits that differ from the defaults, by key, each in its base unit. A single one is within its row's bounds; one of a
 /// profile may be above, for a node that gives more than a PoP does.
-pub(super) fn limits(findings: &mut Findings<'_>, field: &Field<'_>) -> BTreeMap<String, u64> {
+pub(super) fn limits(
+    findings: &mut Findings<'_>,
+    field: &Field<'_>,
+    placement: Option<Placement>,
+) -> BTreeMap<String, u64> {
     let Some(mut fields) = findings.table(field) else { return BTreeMap::new() };
     let profile = fields.get("profile").and_then(|field| Some((profile(findings, &field)?, field)));
-    let mut single = BTreeMap::new();
-    for row in &TABLE {
-        let Some(field) = fields.get(row.key) else { continue };
-        if let Some(value) = limit(findings, &field, row) {
-            single.insert(row.key.to_owned(), value);
-        }
-    }
+    // More than the edge has is a need that only who says where it is to run can mean.
+    let beyond_edge = matches!(placement, Some(Placement::Auto | Placement::Region));
+    let single = single(findings, &mut fields, |row| if beyond_edge { row.region } else { row.max });
     fields.finish(findings, &[]);
     let Some((profile, field)) = profile else { return single };
     doubt_what_is_beyond(findings, &field, profile, &single);
@@ -26,6 +27,25 @@ pub(super) fn limits(findings: &mut Findings<'_>, field: &Field<'_>) -> BTreeMap
     let mut limits: BTreeMap<_, _> = of_profile.map(|(row, value)| (row.key.to_owned(), value.max(row.min))).collect();
     limits.extend(single);
     limits
+}
+
+/// Limits of a function on region nodes, within what such a node can give.
+pub(super) fn in_region(findings: &mut Findings<'_>, field: &Field<'_>) -> BTreeMap<String, u64> {
+    let Some(mut fields) = findings.table(field) else { return BTreeMap::new() };
+    let limits = single(findings, &mut fields, |row| row.region);
+    fields.finish(findings, &[]);
+    limits
+}
+
+fn single(findings: &mut Findings<'_>, fields: &mut Fields<'_>, most: impl Fn(&Row) -> u64) -> BTreeMap<String, u64> {
+    let mut single = BTreeMap::new();
+    for row in &TABLE {
+        let Some(field) = fields.get(row.key) else { continue };
+        if let Some(value) = limit(findings, &field, row, most(row)) {
+            single.insert(row.key.to_owned(), value);
+        }
+    }
+    single
 }
 
 fn profile(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<&'static Profile> {
@@ -61,7 +81,7 @@ fn doubt_what_is_beyond(
     }
     let message = if profile.region {
         format!(
-            "the profile {:?} needs a region node, and there are none yet: the function runs on the PoPs",
+            "the profile {:?} is meant for a region node: in a fleet without one, the function has what a PoP gives",
             profile.name
         )
     } else {
@@ -75,12 +95,12 @@ fn doubt_what_is_beyond(
     findings.doubt(&field.path, field.value.span.clone(), message, help);
 }
 
-fn limit(findings: &mut Findings<'_>, field: &Field<'_>, row: &Row) -> Option<u64> {
+fn limit(findings: &mut Findings<'_>, field: &Field<'_>, row: &Row, most: u64) -> Option<u64> {
     let value = quantity(findings, field, row.unit)?;
-    if (row.min..=row.max).contains(&value) {
+    if (row.min..=most).contains(&value) {
         return Some(value);
     }
-    let (least, most) = (shown(row.min, row.unit), shown(row.max, row.unit));
+    let (least, most) = (shown(row.min, row.unit), shown(most, row.unit));
     let counts = format!("it limits the {}", row.doc);
     if row.is_fixed() {
         findings.wrong(field, format!("this is {most} for every function and cannot be changed"), counts);
@@ -90,7 +110,10 @@ fn limit(findings: &mut Findings<'_>, field: &Field<'_>, row: &Row) -> Option<u6
     } else if value < row.min {
         findings.wrong(field, format!("the least that works is {least}"), counts);
     } else {
-        findings.wrong(field, format!("the most that can be asked for is {most}"), counts);
+        let in_region =
+            || "a region node gives more: with \"placement\": \"region\" or \"auto\" it is asked for".to_owned();
+        let help = if value <= row.region { in_region() } else { counts };
+        findings.wrong(field, format!("the most that can be asked for is {most}"), help);
     }
     None
 }

@@ -13,6 +13,7 @@ use super::document::{self, Node};
 use super::fields::{Field, Fields, Findings};
 use super::folder::{self, Folder};
 use super::front;
+use super::placement;
 use super::{AssetFolder, DEFAULT_ASSET_CACHE_CONTROL, Project, ProjectErrors, SourceErrors, limits, tokens};
 
 /// Keys that wrangler knows and Skerry does not have: a project that needs one of them would not do what it says.
@@ -59,7 +60,6 @@ const UNSUPPORTED: &[&str] = &[
     "observability",
     "pages_build_output_dir",
     "pipelines",
-    "placement",
     "preserve_file_names",
     "preview_urls",
     "python_modules",
@@ -249,13 +249,19 @@ fn config(findings: &mut Findings<'_>, fields: &mut Fields<'_>, folder: &Folder)
     });
     let cohorts = bindings::each(findings, &mut names, fields.get("cohorts"), bindings::cohorts);
     let (routes, route_caches) = routes(findings, fields, &cohorts);
+    let placement = fields.get("placement").and_then(|field| placement::placement(findings, &field));
     FunctionConfig {
         compatibility_date: date.unwrap_or_default(),
         vars,
         routes,
         route_caches,
         cache: fields.get("cache").and_then(|field| cache(findings, &field, &cohorts)).flatten(),
-        limits: fields.get("limits").map(|field| limits::limits(findings, &field)).unwrap_or_default(),
+        limits: fields.get("limits").map(|field| limits::limits(findings, &field, placement)).unwrap_or_default(),
+        region_limits: fields
+            .get("region")
+            .map(|field| placement::region(findings, &field, placement))
+            .unwrap_or_default(),
+        placement: placement.unwrap_or_default(),
         ratelimits,
         jwt,
         cohorts,

@@ -59,10 +59,11 @@ pub(crate) fn addresses(fleet: &Fleet, here: &Path) -> Table {
     let log = |path: &Path| near(path, here).display().to_string();
     let city = |place: &crate::fleet::Place| format!("{}, {}", place.city, place.country);
     table.row(["front door", "", &format!("http://{}", fleet.front)]);
-    for pop in &fleet.pops {
+    let nodes = fleet.pops.iter().map(|pop| ("PoP", pop)).chain(fleet.regions.iter().map(|region| ("region", region)));
+    for (kind, pop) in nodes {
         let far = if fleet.distance { show_ms(pop.origin_rtt_ms) } else { "loopback".to_owned() };
         let address = format!("http://{}", pop.address);
-        table.row([format!("PoP {}", pop.name), city(&pop.place), address, far, log(&pop.log)]);
+        table.row([format!("{kind} {}", pop.name), city(&pop.place), address, far, log(&pop.log)]);
     }
     let origin = &fleet.origin;
     let address = format!("http://{}", origin.address);

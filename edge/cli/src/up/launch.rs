@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio::task::JoinSet;
 use super::banner;
 use super::child::{self, Child, Recipe};
 use super::lock::StateLock;
-use super::plan::{Plan, PopPlan};
+use super::plan::{Plan, PopPlan, RegionPlan};
 use super::ports::Reserved;
 use super::supervise::{Backoff, Event, Member, Probe, until};
 use crate::access;
@@ -27,7 +28,7 @@ use crate::alarm::Alarm;
 use crate::bundling::Built;
 use crate::commands::protection::ProtectionArgs;
 use crate::deploy::{self, State};
-use crate::fleet::{self, Fleet, OriginNode, Place, PopNode};
+use crate::fleet::{self, Fleet, OriginNode, Place, PopNode, RegionVia};
 use crate::front::{self, Backend, Front, Spot};
 use crate::output::{self, Failure, Progress, note};
 use crate::wan::Link;
@@ -143,7 +144,7 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Source]) 
     progress.say("starting the PoPs");
     drop(pop_ports);
     let pops = try_join_all(members.map(async |member| member.start().await.map(|child| (member, child)))).await?;
-    for (node, (_, child)) in fleet.pops.iter_mut().zip(&pops) {
+    for (node, (_, child)) in fleet.pops.iter_mut().chain(&mut fleet.regions).zip(&pops) {
         node.pid = child.pid();
     }
     progress.say("waiting for the PoPs to take the functions up");
@@ -238,8 +239,9 @@ fn set_pid(fleet: &Mutex<Fleet>, member: &Member, pid: Option<u32>) {
     if fleet.admin == member.address {
         fleet.origin.pid = pid;
     }
-    for pop in fleet.pops.iter_mut().filter(|pop| pop.address == member.address) {
-        pop.pid = pid;
+    let Fleet { pops, regions, .. } = &mut *fleet;
+    for node in pops.iter_mut().chain(regions).filter(|node| node.address == member.address) {
+        node.pid = pid;
     }
     if let Err(error) = fleet.write() {
         note(format_args!("cannot write {}: {error}", fleet.state.join(fleet::FILE).display()));
@@ -313,46 +315,79 @@ async fn await_pops(control: &Control, fleet: &Fleet, generation: u64, progress:
     Ok(())
 }
 
-/// The links of a fleet: for each PoP one to the origin and one to the control API.
+/// The links of a fleet: for each PoP and region node one to the origin and one to the control API, and for each PoP one to
+/// each region.
 struct Links {
     all: Vec<Link>,
-    /// Where each PoP reaches the origin and the control API.
-    via: Vec<(std::net::SocketAddr, std::net::SocketAddr)>,
+    /// Where each PoP, and after them each region node, reaches the origin and the control API.
+    via: Vec<(SocketAddr, SocketAddr)>,
+    /// Where each PoP reaches the regions.
+    regions: Vec<Vec<RegionVia>>,
 }
 
 impl Links {
     async fn open(plan: &Plan, alarm: &Alarm) -> Result<Self, Failure> {
-        let mut links = Self { all: Vec::new(), via: Vec::new() };
+        let mut links = Self { all: Vec::new(), via: Vec::new(), regions: Vec::new() };
+        let cities = plan.pops.iter().map(|pop| &pop.city).chain(plan.regions.iter().map(|region| &region.city));
+        for city in cities {
+            let round_trip = plan.between(city, &plan.origin_city);
+            let origin = links.to(plan, alarm, plan.origin, round_trip).await?;
+            let control = links.to(plan, alarm, plan.admin, round_trip).await?;
+            links.via.push((origin, control));
+        }
         for pop in &plan.pops {
-            if plan.hop.is_none() {
-                links.via.push((plan.origin, plan.admin));
-                continue;
+            let mut regions = Vec::new();
+            for region in &plan.regions {
+                let round_trip = plan.between(&pop.city, &region.city);
+                let via = links.to(plan, alarm, region.address, round_trip).await?;
+                regions.push(RegionVia { name: region.name.clone(), rtt_ms: round_trip.as_secs_f64() * 1000.0, via });
             }
-            let round_trip = plan.round_trip(pop);
-            let (origin, control) =
-                (Link::open(alarm, plan.origin, round_trip).await?, Link::open(alarm, plan.admin, round_trip).await?);
-            links.via.push((origin.address(), control.address()));
-            links.all.extend([origin, control]);
+            regions.sort_by(|a, b| a.rtt_ms.total_cmp(&b.rtt_ms));
+            links.regions.push(regions);
         }
         Ok(links)
+    }
+
+    /// Where a node that is so far away from `target` reaches it.
+    async fn to(
+        &mut self,
+        plan: &Plan,
+        alarm: &Alarm,
+        target: SocketAddr,
+        round_trip: Duration,
+    ) -> Result<SocketAddr, Failure> {
+        if plan.hop.is_none() {
+            return Ok(target);
+        }
+        let link = Link::open(alarm, target, round_trip).await?;
+        let address = link.address();
+        self.all.push(link);
+        Ok(address)
     }
 }
 
 fn describe(settings: &Settings, lock: &StateLock, token_file: PathBuf, links: &Links) -> Fleet {
     let plan = &settings.plan;
     let log = |name: &str| lock.folder.join("logs").join(format!("{name}.log"));
-    let pop = |(pop, via): (&PopPlan, &(std::net::SocketAddr, std::net::SocketAddr))| PopNode {
-        name: pop.city.code.to_owned(),
-        address: pop.address,
-        admin: pop.admin,
-        place: place(&pop.city),
-        origin_rtt_ms: plan.round_trip(pop).as_secs_f64() * 1000.0,
+    let node = |name: &str, (address, admin), city: &City, via: &(SocketAddr, SocketAddr)| PopNode {
+        name: name.to_owned(),
+        address,
+        admin,
+        place: place(city),
+        origin_rtt_ms: plan.between(city, &plan.origin_city).as_secs_f64() * 1000.0,
         origin_via: via.0,
         control_via: via.1,
+        regions: Vec::new(),
         pid: None,
-        log: log(pop.city.code),
+        log: log(name),
         command: Vec::new(),
     };
+    let pop = |((pop, via), regions): ((&PopPlan, _), &Vec<RegionVia>)| PopNode {
+        regions: regions.clone(),
+        ..node(pop.city.code, (pop.address, pop.admin), &pop.city, via)
+    };
+    let region =
+        |(region, via): (&RegionPlan, _)| node(&region.name, (region.address, region.admin), &region.city, via);
     Fleet {
         format: fleet::FORMAT,
         pid: std::process::id(),
@@ -369,7 +404,8 @@ fn describe(settings: &Settings, lock: &StateLock, token_file: PathBuf, links: &
             log: log("origin"),
             command: Vec::new(),
         },
-        pops: plan.pops.iter().zip(&links.via).map(pop).collect(),
+        pops: plan.pops.iter().zip(&links.via).zip(&links.regions).map(pop).collect(),
+        regions: plan.regions.iter().zip(&links.via[plan.pops.len()..]).map(region).collect(),
     }
 }
 
@@ -383,7 +419,7 @@ fn place(city: &City) -> Place {
     }
 }
 
-/// What to start: the origin first, then the PoPs in order.
+/// What to start: the origin first, then the PoPs in order, then the region nodes.
 fn members(settings: &Settings, fleet: &Fleet, program: &Path, control: &Control) -> Vec<Member> {
     let member = |name: String, arguments: Vec<OsString>, log: &Path, address, probe| {
         let recipe = Recipe { name, program: program.to_owned(), arguments, log: log.to_owned() };
@@ -405,23 +441,18 @@ fn members(settings: &Settings, fleet: &Fleet, program: &Path, control: &Control
         fleet.admin,
         Probe::Manifest(Box::new(control.clone())),
     );
-    let pops = fleet.pops.iter().map(|pop| {
-        let mut arguments: Vec<OsString> = vec!["pop".into(), "--name".into(), text(&pop.name), "--city".into()];
-        arguments.extend([text(&pop.place.code), "--listen".into(), text(&pop.address)]);
-        arguments.extend(["--admin".into(), text(&pop.admin)]);
-        arguments.extend(["--origin".into(), text(&format_args!("http://{}", pop.origin_via))]);
-        arguments.extend(["--control".into(), text(&format_args!("http://{}", pop.control_via))]);
+    // What PoPs and region nodes are told alike.
+    let node = |verb: &str, node: &PopNode| {
+        let mut arguments: Vec<OsString> = vec![verb.into(), "--name".into(), text(&node.name), "--city".into()];
+        arguments.extend([text(&node.place.code), "--listen".into(), text(&node.address)]);
+        arguments.extend(["--admin".into(), text(&node.admin)]);
+        arguments.extend(["--origin".into(), text(&format_args!("http://{}", node.origin_via))]);
+        arguments.extend(["--control".into(), text(&format_args!("http://{}", node.control_via))]);
         arguments.extend(token());
-        arguments.extend(["--data".into(), fleet.state.join("pops").join(&pop.name).into_os_string()]);
-        arguments.extend(["--trust".into(), text(&TRUST.join(",")), "--cache".into(), text(&settings.cache)]);
-        arguments.extend(["--cache-disk".into(), text(&settings.cache_disk)]);
-        arguments.extend(["--isolates".into(), text(&settings.isolates)]);
+        arguments.extend(["--data".into(), fleet.state.join("pops").join(&node.name).into_os_string()]);
         arguments.extend(["--isolation".into(), text(&settings.isolation)]);
         arguments.extend(settings.meter.iter().cloned());
         arguments.extend(settings.protection.arguments());
-        for shield in fleet.pops.iter().filter(|pop| settings.shields.contains(&pop.name)) {
-            arguments.extend(["--shield".into(), text(&format_args!("{}=http://{}", shield.name, shield.address))]);
-        }
         if !settings.allow_fetch.is_empty() {
             let networks: Vec<String> = settings.allow_fetch.iter().map(ToString::to_string).collect();
             arguments.extend(["--allow-fetch".into(), text(&networks.join(","))]);
@@ -432,14 +463,32 @@ fn members(settings: &Settings, fleet: &Fleet, program: &Path, control: &Control
         if let Some(workers) = settings.workers {
             arguments.extend(["--workers".into(), text(&workers)]);
         }
+        arguments
+    };
+    let pops = fleet.pops.iter().map(|pop| {
+        let mut arguments = node("pop", pop);
+        arguments.extend(["--trust".into(), text(&TRUST.join(",")), "--cache".into(), text(&settings.cache)]);
+        arguments.extend(["--cache-disk".into(), text(&settings.cache_disk)]);
+        arguments.extend(["--isolates".into(), text(&settings.isolates)]);
+        for shield in fleet.pops.iter().filter(|pop| settings.shields.contains(&pop.name)) {
+            arguments.extend(["--shield".into(), text(&format_args!("{}=http://{}", shield.name, shield.address))]);
+        }
+        for region in &pop.regions {
+            arguments.extend(["--region".into(), text(&format_args!("{}=http://{}", region.name, region.via))]);
+        }
         member(format!("PoP {}", pop.name), arguments, &pop.log, pop.address, Probe::Health)
     });
-    std::iter::once(origin).chain(pops).collect()
+    let regions = fleet.regions.iter().map(|region| {
+        let name = format!("region {}", region.name);
+        member(name, node("region", region), &region.log, region.address, Probe::Health)
+    });
+    std::iter::once(origin).chain(pops).chain(regions).collect()
 }
 
 fn record_commands(fleet: &mut Fleet, members: &[Member]) {
     let commands: Vec<Vec<String>> = members.iter().map(|member| member.recipe.command()).collect();
-    let own = std::iter::once(&mut fleet.origin.command).chain(fleet.pops.iter_mut().map(|pop| &mut pop.command));
+    let own = std::iter::once(&mut fleet.origin.command)
+        .chain(fleet.pops.iter_mut().chain(&mut fleet.regions).map(|node| &mut node.command));
     own.zip(commands).for_each(|(own, command)| *own = command);
 }
 

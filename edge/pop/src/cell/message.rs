@@ -195,7 +195,8 @@ impl<'a> Parcel<'a> {
             main: self.main.to_owned(),
             modules: modules.collect(),
             bindings: self.bindings.to_owned(),
-            limits: Limits::with(self.limits)?,
+            // Whoever made the program has cut them: a region gives more than a PoP.
+            limits: Limits::in_region(self.limits)?,
             provisioned: self.provisioned,
         };
         Ok((program, self.cache.map(|cache| cache.map(cached))))

@@ -27,10 +27,12 @@ pub(crate) enum Side {
     Outside,
     /// The PoPs that are asked in the place of the own one.
     Shield,
+    /// The nodes that run functions in this PoP's place.
+    Region,
 }
 
 impl Side {
-    pub(crate) const ALL: [Self; 3] = [Self::Own, Self::Outside, Self::Shield];
+    pub(crate) const ALL: [Self; 4] = [Self::Own, Self::Outside, Self::Shield, Self::Region];
 
     /// The label in metrics.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Side {
             Self::Own => "own",
             Self::Outside => "outside",
             Self::Shield => "shield",
+            Self::Region => "region",
         }
     }
 }
@@ -110,7 +113,7 @@ pub(crate) struct Origins {
     /// By authority. Reading takes no lock.
     outside: ArcSwap<HashMap<String, Arc<Origin>>>,
     overall: Gate,
-    counts: [Counts; 3],
+    counts: [Counts; 4],
     protection: Protection,
 }
 
@@ -171,12 +174,12 @@ impl Origins {
         self.counts.iter().map(open).sum::<u64>() >= self.overall.size() as u64
     }
 
-    /// The origins of one side: one, or those outside that are known now. Shields are the tier's.
+    /// The origins of one side: one, or those outside that are known now. Shields are the tier's, region nodes those of `Regions`.
     pub(crate) fn of(&self, side: Side) -> Vec<Arc<Origin>> {
         match side {
             Side::Own => vec![self.own()],
             Side::Outside => self.outside.load().values().cloned().collect(),
-            Side::Shield => Vec::new(),
+            Side::Shield | Side::Region => Vec::new(),
         }
     }
 

@@ -85,67 +85,25 @@ impl Body for Upload {
     }
 }
 
-/// A request's body that can be had back as long as nobody has asked for any of it. Over HTTP/1 hyper does before the head
-/// leaves.
-pub(super) struct Lent {
-    shared: Arc<Mutex<Option<isolate::Body>>>,
-    body: Option<isolate::Body>,
-    hint: SizeHint,
-    empty: bool,
-}
-
-/// The one who has lent it.
-pub(super) struct Lender(Arc<Mutex<Option<isolate::Body>>>);
-
-impl Lender {
-    /// The body, if it is still whole.
-    pub(super) fn back(self) -> Option<isolate::Body> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl Lent {
-    pub(super) fn new(body: isolate::Body) -> (isolate::Body, Lender) {
-        let (hint, empty) = (body.size_hint(), body.is_end_stream());
-        let shared = Arc::new(Mutex::new(Some(body)));
-        (Box::pin(Self { shared: Arc::clone(&shared), body: None, hint, empty }), Lender(shared))
-    }
-}
-
-impl Body for Lent {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.body.is_none() {
-            let taken = self.shared.lock().unwrap_or_else(PoisonError::into_inner).take();
-            self.body = taken;
-        }
-        self.body.as_mut().map_or(Poll::Ready(None), |body| body.as_mut().poll_frame(cx))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().map_or(self.empty, |body| body.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| self.hint.clone(), |body| body.size_hint())
-    }
-}
-
-/// A response's body that fails when its origin has sent nothing for [`BODY_TIMEOUT`].
+/// A response's body that fails when its origin has sent nothing for so long.
 pub(super) struct Arriving {
     body: Incoming,
     /// Among the requests under way, to the last byte.
     place: Option<Place>,
+    patience: Duration,
     /// Set at the first wait: most bodies never wait that long, and many never at all.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Arriving {
+    /// That of an origin: [`BODY_TIMEOUT`].
     pub(super) fn new(body: Incoming, place: Place) -> Self {
+        Self::patient(body, place, BODY_TIMEOUT)
+    }
+
+    pub(super) fn patient(body: Incoming, place: Place, patience: Duration) -> Self {
         let place = (!body.is_end_stream()).then_some(place);
-        Self { body, place, timer: None }
+        Self { body, place, patience, timer: None }
     }
 }
 
@@ -161,9 +119,13 @@ impl Body for Arriving {
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(BODY_TIMEOUT)));
+        let patience = self.patience;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         std::task::ready!(timer.as_mut().poll(cx));
-        let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the origin has sent nothing for 60 s");
+        let error = std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            format!("the origin has sent nothing for {} s", patience.as_secs()),
+        );
         Poll::Ready(Some(Err(error.into())))
     }
 

@@ -31,6 +31,9 @@ pub(super) fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
 }
 
+/// Why a request may be sent again of which not a byte has reached anybody.
+pub(super) const CONNECT: &str = "connect";
+
 /// Why a request on the wire got no response.
 pub(super) struct Failed {
     pub(super) failure: OriginFailure,
@@ -58,7 +61,7 @@ impl Failed {
         let heard = heard(error);
         let retry = match kind {
             FailureKind::Unreachable if causes(error).any(|cause| cause.is::<Refused>()) => None,
-            FailureKind::Unreachable if error.is_connect() => Some("connect"),
+            FailureKind::Unreachable if error.is_connect() => Some(CONNECT),
             FailureKind::Unreachable if heard.nothing_anew() => Some("closed"),
             _ => None,
         };
