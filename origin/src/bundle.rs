@@ -205,6 +205,10 @@ pub struct FunctionConfig {
     /// Limits that it has on region nodes, by key of the limits table, in its base unit; what is not here is the node's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub region_limits: BTreeMap<String, u64>,
+    /// The latency, in milliseconds, that 99 in 100 of its requests shall keep where it is moved to the region for its cost;
+    /// without one it never is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region_objective_ms: Option<u64>,
     /// Functions of one tenant share a cell; without one, a function shares its cell with nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<FunctionName>,

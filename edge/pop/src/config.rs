@@ -69,8 +69,44 @@ pub struct Config {
     pub shields: Vec<Shield>,
     /// Region nodes that may run functions in this PoP's place, the one to be asked first in front; none by default.
     pub regions: Vec<RegionNode>,
+    /// What a request costs here and in the region; without both, cost decides nothing.
+    pub prices: Option<Prices>,
     /// Set for a region node: what functions have there. It serves PoPs of its fleet alone, and has no region itself.
     pub region: Option<RegionLimits>,
+}
+
+/// What the same request costs in either place, in one currency.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prices {
+    /// On this PoP.
+    pub edge: Price,
+    /// On the region node.
+    pub region: Price,
+}
+
+/// What requests cost in one place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Price {
+    /// A million requests, whatever they do.
+    pub per_million_requests: f64,
+    /// An hour of processor time.
+    pub per_cpu_hour: f64,
+}
+
+impl std::str::FromStr for Price {
+    type Err = String;
+
+    /// Reads `requests+hours`, for instance `0.30+72`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let price = |text: &str| text.parse().ok().filter(|price: &f64| price.is_finite() && *price >= 0.0);
+        let both = text.split_once('+').and_then(|(requests, hours)| Some((price(requests)?, price(hours)?)));
+        let (per_million_requests, per_cpu_hour) = both.ok_or_else(|| {
+            format!(
+                "{text:?} is no price: write that of a million requests and of an hour of processor time, like 0.30+72"
+            )
+        })?;
+        Ok(Self { per_million_requests, per_cpu_hour })
+    }
 }
 
 /// What a region node gives a function: that, and no more, unless its project file declares less.

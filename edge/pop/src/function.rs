@@ -17,7 +17,7 @@ use crate::config::RegionLimits;
 use crate::front::Fronts;
 use crate::heavy::Heavy;
 use crate::metrics::Series;
-use crate::place;
+use crate::place::{self, Spent};
 use crate::shelf::Shelf;
 use crate::state::State;
 
@@ -51,6 +51,8 @@ pub(crate) struct Function {
     pub(crate) on_failure: OnFailure,
     /// What is known of where it runs best. Changed seldom, read with every request.
     pub(crate) standing: ArcSwap<Standing>,
+    /// What its requests have taken, where there is a region.
+    pub(crate) spent: Spent,
     /// Whether it has asked the origin, as far as anybody has looked.
     pub(crate) asks_origin: AtomicBool,
     /// What the node gives that it runs on, when that is a region node.
@@ -152,6 +154,7 @@ impl Function {
             bindings,
             on_failure,
             standing: ArcSwap::from_pointee(standing),
+            spent: Spent::default(),
             asks_origin: AtomicBool::new(false),
             region: state.region,
             fronts,

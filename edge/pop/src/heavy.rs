@@ -35,6 +35,11 @@ impl Heavy {
         (again || stretch >= LONG) && self.set(now, APART_MS)
     }
 
+    /// Notes that the function is sent here to compute for long.
+    pub(crate) fn expect(&self, now_ms: u64) {
+        self.set(now_ms, APART_MS);
+    }
+
     /// Notes that the function has cost a worker.
     pub(crate) fn cost_a_worker(&self, now_ms: u64) {
         self.set(now_ms, AFTER_LOSS_MS);

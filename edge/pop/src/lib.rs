@@ -41,7 +41,7 @@ mod worker;
 mod workers;
 
 pub use cell::{Attempt, Chosen, run_cell};
-pub use config::{Admin, CacheDisk, Config, Protection, RegionLimits, RegionNode, Shield, StartError};
+pub use config::{Admin, CacheDisk, Config, Price, Prices, Protection, RegionLimits, RegionNode, Shield, StartError};
 pub use function::check_bundle;
 pub use isolate::{Platform, Snapshot, limits, prove, reseed};
 pub use listen::run;

@@ -4,6 +4,8 @@
 //! Each worker decides for itself, by what it sees: how many invocations it has, how late its turns are, whether its origin
 //! and the region answer. What is known of a function is shared by all. A PoP without a region decides nothing.
 
+mod cost;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,6 +29,8 @@ use crate::outcome::ClientBody;
 use crate::state::State;
 use crate::upstream::{Lent, Region, RegionFailed, Sent, USED};
 use crate::worker::Worker;
+
+pub(crate) use cost::{Spent, watch as watch_costs};
 
 /// How often a worker looks how late its turns are.
 const LAG_EVERY: Duration = Duration::from_millis(20);
@@ -120,11 +124,14 @@ impl Placing {
 
 impl Stay<'_> {
     /// The invocation is over, or its response has begun; `well` unless the PoP itself was at fault.
-    pub(crate) fn over(self, well: bool) {
+    pub(crate) fn over(self, capabilities: &Request, well: bool) {
+        let (spent, took) = (&capabilities.function.spent, self.began.elapsed());
+        spent.took(took);
+        spent.ran(u64::try_from(capabilities.notes.cpu.get().as_micros()).unwrap_or(u64::MAX));
         let (fallback, in_flight) = (&self.state.fallback, self.placing.in_flight.get());
         let mut pop = self.placing.pop.borrow_mut();
         pop.health.outcome(&fallback.health, well, self.state.moment());
-        pop.limit.sample(&fallback.concurrency, self.began.elapsed().as_secs_f64(), in_flight);
+        pop.limit.sample(&fallback.concurrency, took.as_secs_f64(), in_flight);
     }
 }
 
@@ -160,7 +167,7 @@ pub(crate) async fn place<'a>(
             note(worker, capabilities, choice);
             Err(Fault::RegionUnreachable("it failed too often lately and is left alone for a while".to_owned()))
         }
-        Place::Region => match Box::pin(ask(worker, placing, capabilities, head, body)).await {
+        Place::Region => match Box::pin(ask(worker, placing, capabilities, choice.why, head, body)).await {
             Ok(response) => {
                 note(worker, capabilities, choice);
                 Ok(Placed::There(response))
@@ -172,7 +179,7 @@ pub(crate) async fn place<'a>(
                 Ok(Placed::Here(head, body, Some(placing.stay(state))))
             }
             Err(Unanswered { fault, .. }) => {
-                note(worker, capabilities, Choice { place: Place::Region, ..choice });
+                note(worker, capabilities, choice);
                 Err(fault)
             }
         },
@@ -204,7 +211,7 @@ pub(crate) async fn elsewhere(
     if choice.place != Place::Region {
         return None;
     }
-    let answered = Box::pin(ask(worker, placing, capabilities, head, crate::request::empty())).await;
+    let answered = Box::pin(ask(worker, placing, capabilities, choice.why, head, crate::request::empty())).await;
     // The place that was noted first has failed.
     note(worker, capabilities, choice);
     // The fault here says more of a request than that of a region that is not there.
@@ -227,7 +234,7 @@ pub(crate) fn standing(config: &FunctionConfig, fallback: &Fallback) -> Standing
         Placement::Region => fallback::Placement::Region,
         Placement::Auto => fallback::Placement::Auto,
     };
-    let mut standing = Standing::new(fallback, placement, None, None);
+    let mut standing = Standing::new(fallback, placement, None, config.region_objective_ms.map(Duration::from_millis));
     for row in NEEDS.map(Limit::row) {
         if let Some(asked) = config.limits.get(row.key) {
             standing.declare(*asked as f64 / row.max as f64);
@@ -266,9 +273,11 @@ async fn ask(
     worker: &Worker,
     placing: &Placing,
     capabilities: &Rc<Request>,
+    why: Why,
     head: Parts,
     mut body: Body,
 ) -> Result<Response<ClientBody>, Unanswered> {
+    let heavy = matches!(why, Why::Placement | Why::DeclaredNeed | Why::LearntNeed | Why::Retry);
     let (state, began) = (&worker.state, Instant::now());
     let visit = &capabilities.visit;
     let errand = Sent {
@@ -280,6 +289,7 @@ async fn ask(
         http: capabilities.http.to_owned(),
         pop: state.name.clone(),
         traced: capabilities.trace.is_some(),
+        heavy,
     };
     let mut why = "it failed too often lately and is left alone for a while".to_owned();
     let ready = |node: &&Arc<Region>| node.origin.breaker.holds(state.millis()).is_none();
@@ -312,6 +322,9 @@ async fn ask(
 fn learn(state: &State, function: &Function, mut response: Response<cache::OriginBody>) -> Response<ClientBody> {
     let used = response.headers_mut().remove(USED);
     let micros = used.as_ref().and_then(|used| used.to_str().ok()?.parse::<u32>().ok());
+    if let Some(micros) = micros {
+        function.spent.ran(micros.into());
+    }
     // Most requests of a function that is here by choice need little, and change nothing.
     let limit = function.limits.time(Limit::Cpu).min(Duration::from_millis(Limit::Cpu.row().max));
     let share = micros.map(|micros| f64::from(micros) / 1e6 / limit.as_secs_f64());

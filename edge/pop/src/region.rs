@@ -43,6 +43,10 @@ pub(crate) async fn serve(
         return Err(Fault::RegionFull);
     }
     let function = find(worker, &errand.function).ok_or_else(|| Fault::RegionUnable(errand.function.clone()))?;
+    if errand.heavy {
+        // In a process apart, or it would hold up all that this worker has: V8 cannot set it aside.
+        function.heavy.expect(state.millis());
+    }
     record.function = Some(Arc::clone(&function));
     record.routed = Some(record.began.elapsed());
     let (body, over) = limited_body(&function, body)?;

@@ -239,7 +239,7 @@ async fn attempt(
     capabilities.notes.run();
     let invoked = worker.invoke(capabilities, request).await;
     if let Some(stay) = stay {
-        stay.over(!matches!(invoked, Err(Fault::NoCell(_) | Fault::WorkerLost)));
+        stay.over(capabilities, !matches!(invoked, Err(Fault::NoCell(_) | Fault::WorkerLost)));
     }
     let invoked = invoked?;
     *timing = invoked.timing;

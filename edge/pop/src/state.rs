@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::bindings::Limiters;
 use crate::budgets::Shown;
-use crate::config::{Config, Protection, RegionLimits, StartError};
+use crate::config::{Config, Prices, Protection, RegionLimits, StartError};
 use crate::function::Function;
 use crate::head::cdn_id;
 use crate::meter::Meter;
@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) regions: Regions,
     /// How it is decided what goes there.
     pub(crate) fallback: Fallback,
+    /// What a request costs here and there.
+    pub(crate) prices: Option<Prices>,
     /// What functions have here, when this is a region node.
     pub(crate) region: Option<RegionLimits>,
     pub(crate) protection: Protection,
@@ -109,6 +111,7 @@ impl State {
             tier: Tier::new(&config.shields, &config.token, &config.protection),
             regions: Regions::new(&config.regions, &config.token, &config.protection),
             fallback: Fallback::default(),
+            prices: config.prices,
             region: config.region,
             protection: config.protection.clone(),
             trust: config.trust.clone(),

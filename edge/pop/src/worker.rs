@@ -175,6 +175,9 @@ pub(crate) async fn work(
     let worker = Rc::new(Worker { upstream, placing, state, index, engines, evicted: Cell::new(0) });
     if worker.placing.is_some() {
         isolate::spawn_local(place::watch_lag(Rc::clone(&worker)));
+        if index == 0 {
+            isolate::spawn_local(place::watch_costs(Rc::clone(&worker)));
+        }
     }
     // Before the first client.
     worker.provision(&worker.state.routes.load().provisioned).await;

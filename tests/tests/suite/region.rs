@@ -11,7 +11,7 @@ use http::Response;
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tests::fleet::function;
-use tests::{Fleet, Options, Reply, Stub, eventually, get, send};
+use tests::{Fleet, Lone, Options, Reply, Stub, eventually, get, send};
 
 const REGION: &str = "eu-west-1";
 
@@ -61,6 +61,8 @@ fn functions(told: &str) -> TempDir {
         BIG,
     );
     own("small", &format!(r#"{roomy}, "placement": "edge""#), BIG);
+    own("cheap", &format!(r#"{roomy}, "region": {{ "objective_ms": "10s" }}"#), BIG);
+    own("near", &format!(r#"{roomy}, "region": {{ "objective_ms": 1 }}"#), BIG);
     own("declares", r#""placement": "auto", "limits": { "heap_bytes": "600MiB" }"#, BIG);
     let told = format!(r#""vars": {{ "TOLD": "{told}" }}"#);
     own("busy", &told, BUSY);
@@ -197,7 +199,7 @@ async fn nobody_but_a_pop_of_the_fleet_gets_a_region_to_run_anything() {
     let fleet = regional(&functions("-"));
     let region = fleet.pop(REGION);
     assert_eq!(get(region, "/.skerry/health", &[]).await.status, 200);
-    let visit = r#"{"function":"there","client":"1.2.3.4","secure":true,"authority":"a","request_id":"0123456789","http":"HTTP/1.1","pop":"lhr","traced":false}"#;
+    let visit = r#"{"function":"there","client":"1.2.3.4","secure":true,"authority":"a","request_id":"0123456789","http":"HTTP/1.1","pop":"lhr","traced":false,"heavy":false}"#;
     for pass in [None, Some(""), Some("x"), Some(&*"0".repeat(64))] {
         let mut sent = vec![("x-skerry-region-visit", visit)];
         sent.extend(pass.map(|pass| ("x-skerry-region", pass)));
@@ -234,6 +236,20 @@ async fn without_its_region_the_edge_runs_what_it_can() {
     eventually("for everybody", async || get(lhr, "/there", &[]).await.status == 200).await;
     again.kill().unwrap();
     again.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_region_that_stands_still_is_found_out_and_the_edge_runs_what_it_can() {
+    let fleet = regional(&functions("-"));
+    let lhr = fleet.pop("lhr");
+    ran(&get(lhr, "/big?mib=300", &[]).await, 200, "region: retry");
+    fleet.signal(REGION, Signal::STOP);
+    ran(&get(lhr, "/big?mib=1", &[]).await, 200, "edge: no_region");
+    let post = send(lhr, Method::POST, "/big?mib=1", &[], "x").await;
+    ran(&post, 200, "edge: no_region");
+    fleet.signal(REGION, Signal::CONT);
+    eventually("it is trusted again", async || place(&get(lhr, "/big?mib=1", &[]).await) == "region: learnt_need")
+        .await;
 }
 
 #[tokio::test]
@@ -298,6 +314,22 @@ async fn a_pop_that_cannot_reach_its_origin_sends_what_needs_it_to_the_region() 
     .await;
     ran(&get(lhr, "/small?mib=1", &[]).await, 200, "edge: placement");
     ran(&get(lhr, "/big?mib=1", &[]).await, 200, "edge: home");
+}
+
+#[tokio::test]
+async fn where_prices_are_known_a_function_moves_to_the_cheaper_place_if_its_objective_lets_it() {
+    let fleet = regional(&functions("-"));
+    let origin = fleet.origin();
+    let prices = [("--edge-price", "0.3+72"), ("--region-price", "0.1+0.05")];
+    let pop = Lone::before(origin, fleet, &prices).await;
+    for name in ["cheap", "near", "big"] {
+        for _ in 0..25 {
+            assert_eq!(get(pop.address, &format!("/{name}?mib=1"), &[]).await.status, 200);
+        }
+    }
+    eventually("it has moved", async || place(&get(pop.address, "/cheap?mib=1", &[]).await) == "region: cost").await;
+    ran(&get(pop.address, "/near?mib=1", &[]).await, 200, "edge: home");
+    ran(&get(pop.address, "/big?mib=1", &[]).await, 200, "edge: home");
 }
 
 #[tokio::test]

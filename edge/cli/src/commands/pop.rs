@@ -101,6 +101,13 @@ pub(crate) struct Pop {
     /// asked first in front; they need the same token
     #[arg(long, value_name = "NAME=URL", value_delimiter = ',')]
     region: Vec<pop::RegionNode>,
+    /// What a million requests and an hour of processor time cost here, in the currency of --region-price: 0.30+72. With both, a
+    /// function whose project file has a "region": { "objective_ms" } is moved where it costs a quarter less
+    #[arg(long, value_name = "REQUESTS+HOUR", requires = "region_price", requires = "region")]
+    edge_price: Option<pop::Price>,
+    /// The same in the region
+    #[arg(long, value_name = "REQUESTS+HOUR", requires = "edge_price")]
+    region_price: Option<pop::Price>,
     /// End when standard input ends, as a child of a supervisor does
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -180,6 +187,7 @@ impl Pop {
             protection: self.protection.protection(),
             shields: self.shield,
             regions: self.region,
+            prices: self.edge_price.zip(self.region_price).map(|(edge, region)| pop::Prices { edge, region }),
             region: None,
             // The very program that runs, even when another has taken its name since: both must be of one build.
             cell_program: Some("/proc/self/exe".into()),

@@ -150,6 +150,7 @@ impl Region {
             protection: self.protection.protection(),
             shields: Vec::new(),
             regions: Vec::new(),
+            prices: None,
             region: Some(pop::RegionLimits { memory, cpu, wall, at_a_time: functions_at_a_time as usize }),
             cell_program: Some("/proc/self/exe".into()),
         };

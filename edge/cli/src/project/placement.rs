@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use isolate::limits::Unit;
 use origin::bundle::Placement;
 
 use super::document::Node;
 use super::fields::{Field, Findings};
 use super::limits;
+use super::units::quantity;
 
 const HELP: &str = "write \"edge\" (on the PoPs only), \"region\" (in the region only) or \"auto\" (the default: on the PoPs, and in the \
                     region what is better off there)";
@@ -36,24 +38,32 @@ fn of_wrangler(findings: &mut Findings<'_>, field: &Field<'_>) -> Option<Placeme
     }
 }
 
-/// What a function declares for region nodes: its limits there.
-pub(super) fn region(
-    findings: &mut Findings<'_>,
-    field: &Field<'_>,
-    placement: Option<Placement>,
-) -> BTreeMap<String, u64> {
-    let Some(mut fields) = findings.table(field) else { return BTreeMap::new() };
-    let limits =
-        fields.required(findings, "limits", "it holds the limits on region nodes, as \"limits\" does for PoPs");
+/// What a function declares for regions.
+#[derive(Debug, Default)]
+pub(super) struct Region {
+    /// Its limits there, by key.
+    pub(super) limits: BTreeMap<String, u64>,
+    /// The latency that it has to keep when it is moved for its cost, in milliseconds.
+    pub(super) objective_ms: Option<u64>,
+}
+
+pub(super) fn region(findings: &mut Findings<'_>, field: &Field<'_>, placement: Option<Placement>) -> Option<Region> {
+    let mut fields = findings.table(field)?;
+    let limits = fields.get("limits").map(|field| limits::in_region(findings, &field)).unwrap_or_default();
+    let objective = fields.get("objective_ms");
     fields.finish(findings, &[]);
     if placement == Some(Placement::Edge) {
         let help = "remove \"region\", or set \"placement\" to \"auto\" or \"region\"";
-        findings.error(
-            &field.path,
-            field.key_span.clone(),
-            "a function with the placement \"edge\" is never in a region",
-            help,
-        );
+        let message = "a function with the placement \"edge\" is never in a region";
+        findings.error(&field.path, field.key_span.clone(), message, help);
     }
-    limits.map(|limits| limits::in_region(findings, &limits)).unwrap_or_default()
+    let objective_ms = objective.and_then(|field| {
+        let value = quantity(findings, &field, Unit::Milliseconds)?;
+        if value == 0 {
+            let help = "write the latency that 99 in 100 requests shall keep, for instance \"300ms\"";
+            findings.wrong(&field, "an objective of 0 cannot be kept", help);
+        }
+        Some(value)
+    });
+    Some(Region { limits, objective_ms })
 }

@@ -250,6 +250,8 @@ fn config(findings: &mut Findings<'_>, fields: &mut Fields<'_>, folder: &Folder)
     let cohorts = bindings::each(findings, &mut names, fields.get("cohorts"), bindings::cohorts);
     let (routes, route_caches) = routes(findings, fields, &cohorts);
     let placement = fields.get("placement").and_then(|field| placement::placement(findings, &field));
+    let region = fields.get("region").and_then(|field| placement::region(findings, &field, placement));
+    let region = region.unwrap_or_default();
     FunctionConfig {
         compatibility_date: date.unwrap_or_default(),
         vars,
@@ -257,10 +259,8 @@ fn config(findings: &mut Findings<'_>, fields: &mut Fields<'_>, folder: &Folder)
         route_caches,
         cache: fields.get("cache").and_then(|field| cache(findings, &field, &cohorts)).flatten(),
         limits: fields.get("limits").map(|field| limits::limits(findings, &field, placement)).unwrap_or_default(),
-        region_limits: fields
-            .get("region")
-            .map(|field| placement::region(findings, &field, placement))
-            .unwrap_or_default(),
+        region_limits: region.limits,
+        region_objective_ms: region.objective_ms,
         placement: placement.unwrap_or_default(),
         ratelimits,
         jwt,

@@ -385,6 +385,43 @@ fn limits_have_units_and_maxima() {
 }
 
 #[test]
+fn a_placement_is_one_of_three_or_what_wrangler_calls_so() {
+    use origin::bundle::Placement::{Auto, Edge, Region};
+    for (text, placement) in [
+        ("\"edge\"", Edge),
+        ("\"region\"", Region),
+        ("\"auto\"", Auto),
+        ("{ \"mode\": \"smart\" }", Auto),
+        ("{ \"mode\": \"off\" }", Edge),
+    ] {
+        assert_eq!(config(&format!("\"placement\": {text}")).placement, placement, "{text}");
+    }
+    assert_eq!(config("").placement, Auto);
+    check_jsonc("\"placement\": \"moon\"", &[("2:14 placement", "is no placement")]);
+    check_jsonc("\"placement\": { \"mode\": \"fast\" }", &[("2:24 placement.mode", "is no mode of placement")]);
+    check_jsonc("\"placement\": 7", &[("2:14 placement", "")]);
+}
+
+#[test]
+fn more_than_the_edge_gives_is_asked_for_with_a_placement_and_for_regions_alone() {
+    let declared = config("\"placement\": \"auto\", \"limits\": { \"heap_bytes\": \"1GiB\" }");
+    assert_eq!(declared.limits["heap_bytes"], 1 << 30);
+    let regional = config("\"region\": { \"limits\": { \"cpu_ms\": \"5m\" }, \"objective_ms\": \"300ms\" }");
+    assert_eq!((regional.region_limits["cpu_ms"], regional.region_objective_ms), (300_000, Some(300)));
+    check_jsonc(
+        "\"placement\": \"edge\", \"limits\": { \"heap_bytes\": \"1GiB\" }",
+        &[("2:47 limits.heap_bytes", "the most that can be asked for is 512 MiB")],
+    );
+    check_jsonc(
+        "\"region\": { \"limits\": { \"heap_bytes\": \"5GiB\" } }",
+        &[("2:38 region.limits.heap_bytes", "the most that can be asked for is 4 GiB")],
+    );
+    check_jsonc("\"placement\": \"edge\", \"region\": {}", &[("2:23 region", "is never in a region")]);
+    check_jsonc("\"region\": { \"objective_ms\": 0 }", &[("2:29 region.objective_ms", "cannot be kept")]);
+    check_jsonc("\"region\": { \"memory\": 1 }", &[("2:13 region.memory", "unknown")]);
+}
+
+#[test]
 fn every_limit_of_the_table_is_a_key() {
     for row in &isolate::limits::TABLE {
         assert_eq!(config(&format!("\"limits\": {{{:?}: {}}}", row.key, row.max)).limits[row.key], row.max);

@@ -98,6 +98,25 @@ impl Totals {
     }
 }
 
+impl Totals {
+    /// How many.
+    pub(crate) fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// What this part of them, 0 to 1, stays within: the bound of a bucket; [`Duration::MAX`] beyond all bounds.
+    pub(crate) fn quantile(&self, part: f64) -> Duration {
+        let wanted = (self.count() as f64 * part).ceil() as u64;
+        let mut seen = 0;
+        let bucket = self.counts.iter().position(|count| {
+            seen += count;
+            seen >= wanted
+        });
+        let bound = bucket.and_then(|bucket| NANOS.get(bucket));
+        bound.map_or(Duration::MAX, |nanos| Duration::from_nanos(*nanos))
+    }
+}
+
 impl AddAssign<&Self> for Totals {
     fn add_assign(&mut self, other: &Self) {
         self.counts.iter_mut().zip(other.counts).for_each(|(own, other)| *own += other);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cache::OriginBody;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Response, Uri, header};
+use http::{HeaderName, HeaderValue, Request, Response, Uri, header};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use isolate::BoxError;
@@ -36,6 +36,11 @@ pub(crate) const USED: HeaderName = HeaderName::from_static("x-skerry-region-use
 
 /// Beyond the longest wall time of a function there, which the node itself ends.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// How often a node that has a request is asked whether it is well, and how long that may take.
+const LOOK: Duration = Duration::from_secs(4);
+/// So many silences in a row, and it is gone.
+const LOOKS: u32 = 2;
 
 /// How long a region node may take for the head of a response.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(Limit::Wall.row().region).saturating_add(GRACE);
@@ -71,6 +76,8 @@ pub(crate) struct Errand {
     pub(crate) pop: String,
     /// Whether the trace in the head is believed.
     pub(crate) traced: bool,
+    /// Whether it is for what the function needs that it is sent: then it computes for long, as a rule.
+    pub(crate) heavy: bool,
 }
 
 impl Regions {
@@ -141,7 +148,11 @@ impl Upstream {
             state.origins.enter(&region.origin, now).await.map_err(|withheld| not_begun(withheld.into()))?;
         let counts = state.origins.counts(Side::Region);
         let began = std::time::Instant::now();
-        let error = match self.exchange(Side::Region, head, body).await {
+        let exchanged = tokio::select! {
+            exchanged = self.exchange(Side::Region, head, body) => exchanged,
+            () = self.is_gone(region) => Err(retry::Failed::late(LOOK * LOOKS)),
+        };
+        let error = match exchanged {
             Ok(response) => {
                 counts.answered.observe(began.elapsed());
                 region.origin.breaker.succeeded(now());
@@ -156,6 +167,28 @@ impl Upstream {
             tracing::warn!(%pop, %region, error = %error.failure, "a region fails and is left alone for a while");
         }
         Err(Failed { why: error.failure.to_string(), begun: error.retry != Some(retry::CONNECT) })
+    }
+}
+
+impl Upstream {
+    /// Resolves when a node that has a request says nothing any more. A function may take its time there, but a node that
+    /// does not say that it is well has stopped, or the network to it has.
+    async fn is_gone(&self, region: &Region) {
+        let mut silent = 0;
+        while silent < LOOKS {
+            tokio::time::sleep(LOOK).await;
+            silent = if self.round_trip(region).await.is_some() { 0 } else { silent + 1 };
+        }
+    }
+
+    /// How long a node takes to say anything, its health being asked for; `None` when that is too long.
+    pub(crate) async fn round_trip(&self, region: &Region) -> Option<Duration> {
+        let mut request = Request::new(crate::request::empty().boxed_unsync());
+        *request.uri_mut() = at(&region.url, &Uri::from_static(crate::HEALTH_PATH)).ok()?;
+        let began = std::time::Instant::now();
+        // One that drains is there.
+        tokio::time::timeout(LOOK, self.regions.request(request)).await.ok()?.ok()?;
+        Some(began.elapsed())
     }
 }
 
@@ -244,6 +277,7 @@ mod tests {
             http: "HTTP/2".to_owned(),
             pop: "lhr".to_owned(),
             traced: false,
+            heavy: true,
         }
     }
 
