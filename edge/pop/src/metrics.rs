@@ -271,7 +271,7 @@ pub(crate) const TABLE: &[Row] = &[
         name: "skerry_placements_total",
         kind: Kind::Counter,
         labels: &["place", "reason"],
-        help: "Requests for functions by where they were sent (edge, region or refused) and why, as Server-Timing and the log have it. Only where the PoP has a region (--region).",
+        help: "Requests for functions by where they were sent (edge, region or refused) and why, as Server-Timing and the log have it. One that is run again counts in both places. Only where the PoP has a region (--region).",
         read: |state, samples| {
             let placed = Tally::sum(state.metrics.workers.iter().map(|worker| &worker.placed));
             placed.iter().for_each(|((place, reason), count)| samples.put(&[place, reason], *count));

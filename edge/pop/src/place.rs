@@ -212,10 +212,8 @@ pub(crate) async fn elsewhere(
         return None;
     }
     let answered = Box::pin(ask(worker, placing, capabilities, choice.why, head, crate::request::empty())).await;
-    // The place that was noted first has failed.
-    note(worker, capabilities, choice);
     // The fault here says more of a request than that of a region that is not there.
-    answered.ok()
+    answered.ok().inspect(|_| note(worker, capabilities, choice))
 }
 
 /// Looks again and again how late this worker's turns are.

@@ -81,7 +81,7 @@ fn doubt_what_is_beyond(
     }
     let message = if profile.region {
         format!(
-            "the profile {:?} is meant for a region node: in a fleet without one, the function has what a PoP gives",
+            "the profile {:?} needs a region node: in a fleet without one, the function has what a PoP gives",
             profile.name
         )
     } else {

@@ -396,7 +396,7 @@ fn a_placement_is_one_of_three_or_what_wrangler_calls_so() {
     ] {
         assert_eq!(config(&format!("\"placement\": {text}")).placement, placement, "{text}");
     }
-    assert_eq!(config("").placement, Auto);
+    assert_eq!(config("\"vars\": {}").placement, Auto);
     check_jsonc("\"placement\": \"moon\"", &[("2:14 placement", "is no placement")]);
     check_jsonc("\"placement\": { \"mode\": \"fast\" }", &[("2:24 placement.mode", "is no mode of placement")]);
     check_jsonc("\"placement\": 7", &[("2:14 placement", "")]);
@@ -410,7 +410,7 @@ fn more_than_the_edge_gives_is_asked_for_with_a_placement_and_for_regions_alone(
     assert_eq!((regional.region_limits["cpu_ms"], regional.region_objective_ms), (300_000, Some(300)));
     check_jsonc(
         "\"placement\": \"edge\", \"limits\": { \"heap_bytes\": \"1GiB\" }",
-        &[("2:47 limits.heap_bytes", "the most that can be asked for is 512 MiB")],
+        &[("2:48 limits.heap_bytes", "the most that can be asked for is 512 MiB")],
     );
     check_jsonc(
         "\"region\": { \"limits\": { \"heap_bytes\": \"5GiB\" } }",

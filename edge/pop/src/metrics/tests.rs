@@ -38,6 +38,9 @@ fn state(most: usize) -> std::sync::Arc<State> {
         cell_program: None,
         protection: crate::config::Protection::default(),
         shields: Vec::new(),
+        regions: Vec::new(),
+        prices: None,
+        region: None,
     })
     .unwrap()
 }
