@@ -414,11 +414,11 @@ fn more_than_the_edge_gives_is_asked_for_with_a_placement_and_for_regions_alone(
     );
     check_jsonc(
         "\"region\": { \"limits\": { \"heap_bytes\": \"5GiB\" } }",
-        &[("2:38 region.limits.heap_bytes", "the most that can be asked for is 4 GiB")],
+        &[("2:39 region.limits.heap_bytes", "the most that can be asked for is 4 GiB")],
     );
-    check_jsonc("\"placement\": \"edge\", \"region\": {}", &[("2:23 region", "is never in a region")]);
+    check_jsonc("\"placement\": \"edge\", \"region\": {}", &[("2:22 region", "is never in a region")]);
     check_jsonc("\"region\": { \"objective_ms\": 0 }", &[("2:29 region.objective_ms", "cannot be kept")]);
-    check_jsonc("\"region\": { \"memory\": 1 }", &[("2:13 region.memory", "unknown")]);
+    check_jsonc("\"region\": { \"memory\": 1 }", &[("2:13 region.memory", "there is no key")]);
 }
 
 #[test]
