@@ -255,7 +255,7 @@ impl http_body::Body for Borrowed {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| self.hint.clone(), |body| body.size_hint())
+        self.body.as_ref().map_or(self.hint, |body| body.size_hint())
     }
 }
 
