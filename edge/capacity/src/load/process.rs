@@ -62,14 +62,20 @@ pub struct Bursts {
 }
 
 /// A request of a recorded load: a line of an access log, already parsed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// When it came.
     pub at: Nanos,
     /// The number of its function.
     pub function: u32,
-    /// How long it ran.
+    /// How long it occupied a worker.
     pub service: Nanos,
+    /// How long it then waited without one.
+    pub wait: Nanos,
+    /// The number of the object that its function fetches; of none when it fetches nothing.
+    pub object: Option<u32>,
+    /// The number of its PoP, with all copies counted; when it is not known, the PoPs' shares decide.
+    pub pop: Option<u32>,
 }
 
 /// A process while it runs.
@@ -286,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_recorded_load_that_goes_back_is_refused() {
-        let at = |at| Recorded { at, function: 0, service: 1 };
+        let at = |at| Recorded { at, service: 1, ..Recorded::default() };
         assert!(matches!(in_order(&[]), Err(LoadError::Empty)));
         assert!(in_order(&[at(1), at(1), at(2)]).is_ok());
         let error = in_order(&[at(9_000_000), at(2_000_000)]).unwrap_err();

@@ -67,6 +67,16 @@ impl Law {
         }
     }
 
+    /// What 99 in 100 stay below, in seconds.
+    pub fn p99(&self) -> f64 {
+        match self {
+            Self::Constant(span) => span.0,
+            Self::Exponential(mean) => mean.0 * 100.0_f64.ln(),
+            Self::Lognormal { p99, .. } => p99.0,
+            Self::Measured(points) => at_part(points, 0.99),
+        }
+    }
+
     pub(crate) fn check(&self, key: &str, check: &mut Check) {
         let day = 86_400.0;
         match self {

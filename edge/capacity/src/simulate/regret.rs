@@ -90,7 +90,7 @@ fn record(scenario: &Scenario, seed: u64) -> Vec<Recorded> {
     let end = scenario.duration.nanos();
     std::iter::from_fn(|| arrivals.next())
         .take_while(|at| *at < end)
-        .map(|at| Recorded { at, function: 0, service: scenario.functions.service.draw(&mut chance) })
+        .map(|at| Recorded { at, service: scenario.functions.service.draw(&mut chance), ..Recorded::default() })
         .collect()
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::cache::che;
 use super::popular::Popular;
 use super::{Refusal, Scenario, Span, Tally};
+use crate::fallback::{Place, Why};
 
 /// What a simulation came to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -47,6 +48,10 @@ pub struct Report {
     pub hits_by_che: Option<f64>,
     /// Requests a second to the origin and to the region, of the real load.
     pub asked: [f64; 2],
+    /// Where requests were sent by the fallback and why, as a part of its choices; none without one.
+    pub placed: Vec<Placed>,
+    /// How often something turned in these choices that turns with hysteresis.
+    pub turns: u64,
     /// Hours of nodes and what they cost, of the simulated part.
     pub node_hours: f64,
     /// In the currency of the scenario.
@@ -57,6 +62,17 @@ pub struct Report {
     pub control: Option<Control>,
     /// What the result rests on.
     pub assumptions: Vec<String>,
+}
+
+/// A choice of the fallback.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Placed {
+    /// Where.
+    pub place: Place,
+    /// Why.
+    pub why: Why,
+    /// As a part of all choices.
+    pub part: f64,
 }
 
 /// What one PoP came to.
@@ -170,6 +186,8 @@ impl Report {
             hits_by_che: lru
                 .map(|objects| che(Popular::zipf(objects.count, objects.popularity).parts(), objects.front)),
             asked: tally.asked.map(rate),
+            placed: Placed::all(tally),
+            turns: tally.turns,
             node_hours,
             cost: node_hours * scenario.node.cost,
             pops: tally.pops.iter().map(PopReport::new).collect(),
@@ -222,6 +240,14 @@ impl Report {
             lines.push(("by Che", format!("{} in front, if nothing went stale", percent(told))));
         }
         lines.push(("origin, region", format!("{:.1} and {:.1} requests a second", self.asked[0], self.asked[1])));
+        for (i, placed) in self.placed.iter().enumerate() {
+            let Placed { place, why, part } = placed;
+            let name = if i == 0 { "placed" } else { "" };
+            lines.push((name, format!("{} {} because of {}", percent(*part), place.as_str(), why.as_str())));
+        }
+        if !self.placed.is_empty() {
+            lines.push(("", format!("{} turns of what turns with hysteresis", self.turns)));
+        }
         lines.push(("nodes", format!("{:.2} hours, which cost {:.2}", self.node_hours, self.cost)));
         if let Some(control) = &self.control {
             let mb = |bytes: f64| format!("{:.3} MB/s", bytes / 1e6);
@@ -236,6 +262,19 @@ impl Report {
             ));
         }
         lines
+    }
+}
+
+impl Placed {
+    fn all(tally: &Tally) -> Vec<Self> {
+        let sum = tally.chosen.iter().map(|(_, count)| count).sum::<u64>() as f64;
+        let mut all: Vec<_> = tally
+            .chosen
+            .iter()
+            .map(|(choice, count)| Self { place: choice.place, why: choice.why, part: *count as f64 / sum })
+            .collect();
+        all.sort_by(|a, b| b.part.total_cmp(&a.part));
+        all
     }
 }
 

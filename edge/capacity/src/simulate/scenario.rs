@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::cache::Keep;
 use super::pilot::Scaling;
 use super::{Law, Span};
+use crate::fallback::Fallback;
 use crate::invalid::{Check, Invalids};
 use crate::load::process::{Process, Recorded};
 
@@ -46,8 +47,10 @@ pub struct Scenario {
     pub scaling: Scaling,
     /// What answers when no cache does.
     pub origin: Option<Place>,
-    /// Where requests go that find no room.
+    /// Where requests go that find no room, and those that `fallback` sends there.
     pub region: Option<Place>,
+    /// How a PoP chooses between itself and the region; without it only what finds no room goes there.
+    pub fallback: Option<Fallback>,
     /// What befalls it.
     #[serde(default)]
     pub faults: Vec<Fault>,
@@ -75,6 +78,10 @@ pub struct Functions {
     pub popularity: f64,
     /// How long one request occupies a worker.
     pub service: Law,
+    /// How long it then waits without one: timers, and other hosts than the origin.
+    pub wait: Law,
+    /// The part of the requests that may run twice (RFC 9110, section 9.2.2).
+    pub idempotent: f64,
     /// A start from the pool of blank isolates.
     pub pooled: Law,
     /// A start when the pool is empty.
@@ -95,6 +102,8 @@ impl Default for Functions {
             count: 1,
             popularity: 0.9,
             service: Law::Lognormal { p50: ms(1.0), p99: ms(10.0) },
+            wait: Law::Constant(ms(0.0)),
+            idempotent: 1.0,
             pooled: Law::Lognormal { p50: ms(0.81), p99: ms(4.3) },
             unpooled: Law::Lognormal { p50: ms(4.0), p99: ms(12.0) },
             ready: 2,
@@ -184,6 +193,8 @@ pub struct Place {
     pub queue: usize,
     /// How long one request occupies a worker; in a region the function's own time when it is not given.
     pub service: Option<Law>,
+    /// What a million requests cost there, for a `fallback` that weighs costs.
+    pub cost_of_million: Option<f64>,
 }
 
 /// Something that befalls a PoP.
@@ -260,9 +271,15 @@ impl Scenario {
         for (key, place) in [("origin", &self.origin), ("region", &self.region)] {
             if let Some(place) = place {
                 check.that(place.workers >= 1, &format!("{key}.workers"), "must be at least 1, but it is 0");
+                check.within(&format!("{key}.cost_of_million"), place.cost_of_million.unwrap_or(0.0), 0.0..=1e6);
                 if let Some(service) = &place.service {
                     service.check(&format!("{key}.service"), &mut check);
                 }
+            }
+        }
+        if let Some(Err(wrong)) = self.fallback.as_ref().map(Fallback::validate) {
+            for invalid in wrong.0 {
+                check.that(false, &format!("fallback.{}", invalid.key), invalid.problem);
             }
         }
         check.that(self.objective.latency.0 > 0.0, "objective.latency", "must be above 0");
@@ -303,7 +320,8 @@ impl Scenario {
         let mut told: Vec<String> = [
             "Requests come independently, and ask for functions and objects independently of each other (IRM): real clients come back, which makes caches better than shown.",
             "The workers of a PoP share one queue, first come first served; in a real PoP each worker has its own.",
-            "A request occupies its worker for its whole service time; it waits for the origin without one.",
+            "A request occupies its worker for its whole service time; it waits for timers and the origin without one, and its isolate runs others meanwhile.",
+            "Those that miss the same object of the cache behind at once share one request to the origin; misses of different PoPs do not.",
             "Objects are of one size; an answer from the cache in front costs no worker.",
             "Round trips are constant; bandwidth is not bounded.",
         ]
@@ -326,8 +344,10 @@ impl Functions {
     fn check(&self, check: &mut Check) {
         check.that((1..=1_000_000).contains(&self.count), "count", "must be from 1 to 1000000");
         check.within("popularity", self.popularity, 0.0..=5.0);
+        check.within("idempotent", self.idempotent, 0.0..=1.0);
         for (key, law) in [
             ("service", &self.service),
+            ("wait", &self.wait),
             ("pooled", &self.pooled),
             ("unpooled", &self.unpooled),
             ("refill", &self.refill),

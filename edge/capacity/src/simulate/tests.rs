@@ -24,6 +24,7 @@ fn queue(workers: u32, rate: f64, service: Law, requests: f64) -> Scenario {
         scaling: Scaling::Fixed,
         origin: None,
         region: None,
+        fallback: None,
         faults: Vec::new(),
         objective: Default::default(),
         control: None,
@@ -92,7 +93,7 @@ fn everything() -> Scenario {
         keep: cache::Keep::TinyLfu,
     });
     scenario.node = NodeKind { queue: 4, patience: Span(0.05), start: Law::Constant(Span(5.0)), ..NodeKind::default() };
-    let place = |workers| Some(Place { workers, queue: 10, service: Some(Law::Exponential(Span(0.02))) });
+    let place = |workers| Some(Place { workers, queue: 10, service: Some(Law::Exponential(Span(0.02))), cost_of_million: None });
     (scenario.origin, scenario.region) = (place(12), place(2));
     scenario.faults = vec![
         Fault { at: Span(10.0), pop: "a".into(), nodes: None, notice: Span(0.0), back: Some(Span(5.0)) },
@@ -126,12 +127,90 @@ fn the_hit_ratio_of_a_pop_is_within_two_points_of_ches() {
     assert!((seen - told).abs() < 0.02, "{seen} and not {told}");
 }
 
+#[test]
+fn who_waits_for_a_timer_holds_neither_a_worker_nor_an_isolate() {
+    let mut scenario = queue(1, 100.0, Law::Constant(Span(0.001)), 2e4);
+    scenario.functions.wait = Law::Constant(Span(0.05));
+    scenario.functions.kept = 1;
+    let tally = play(&scenario, 1);
+    assert!((tally.latency.quantile(0.5) / 0.051 - 1.0).abs() < 0.03, "{}", tally.latency.quantile(0.5));
+    assert_eq!(tally.starts[1..], [0, 0], "five are in flight at once, and one isolate runs them all");
+}
+
+#[test]
+fn those_that_miss_one_object_at_once_ask_the_origin_once() {
+    let mut scenario = queue(1, 1000.0, Law::Constant(Span(0.0001)), 1e4);
+    scenario.objects =
+        Some(Objects { count: 1, popularity: 0.0, fresh_for: Span(0.2), front: 0, behind: 10, keep: cache::Keep::Lru });
+    scenario.origin = Some(Place {
+        workers: 100,
+        queue: 1000,
+        service: Some(Law::Constant(Span(0.05))),
+        cost_of_million: None,
+    });
+    let tally = play(&scenario, 1);
+    assert!((35..=45).contains(&tally.asked[0]), "once in 250 ms of 10 s, and not {} times", tally.asked[0]);
+    assert_eq!(tally.arrived, tally.answered + tally.in_flight);
+}
+
+/// A PoP whose cost wanders around the region's with a noisy load.
+fn noisy(band: crate::fallback::Band) -> Scenario {
+    let mut scenario = queue(4, 100.0, Law::Exponential(Span(0.005)), 3.6e5);
+    scenario.load.bursts =
+        Some(crate::load::process::Bursts { factors: vec![0.5, 1.5], stays: vec![Span(20.0), Span(20.0)] });
+    // At 100 requests a second, a million of them cost 0.28 on this node.
+    scenario.region = Some(Place { workers: 100, queue: 100, service: None, cost_of_million: Some(0.28) });
+    scenario.fallback = Some(crate::fallback::Fallback { cost: band, ..Default::default() });
+    scenario
+}
+
+#[test]
+fn a_noisy_load_does_not_make_the_fallback_flap() {
+    use crate::fallback::{Band, Fallback};
+    let calm = Fallback::default().cost;
+    let tally = play(&noisy(calm), 1);
+    let most = 2 * (1 + (tally.duration / calm.dwell.as_secs_f64()) as u64);
+    assert!(tally.asked[1] > 0, "the region costs less while there is little load");
+    assert!((1..=most).contains(&tally.turns), "{} turns, at most {most} are steady", tally.turns);
+    let nervous = Band { on: 1.0, off: 0.999, dwell: std::time::Duration::ZERO };
+    let flapped = play(&noisy(nervous), 1).turns;
+    assert!(flapped > 5 * most, "the load is noisy enough to make a switch without hysteresis flap: {flapped}");
+}
+
+#[test]
+fn an_overloaded_pop_sends_its_surplus_to_the_region_and_not_all() {
+    let mut scenario = queue(2, 500.0, Law::Exponential(Span(0.005)), 6e4);
+    scenario.region = Some(Place { workers: 100, queue: 1000, service: None, cost_of_million: None });
+    scenario.fallback = Some(Default::default());
+    scenario.node.queue = 1000;
+    let told = play(&scenario, 1);
+    let part = told.asked[1] as f64 / told.arrived as f64;
+    assert!((0.15..0.5).contains(&part), "a fifth is too much for it; {part} went");
+    assert!(told.latency.quantile(0.99) < 1.0, "{}", told.latency.quantile(0.99));
+    assert_eq!(format!("{told:?}"), format!("{:?}", play(&scenario, 1)));
+}
+
+#[test]
+fn what_ran_on_a_lost_node_runs_again_in_the_region_only_when_that_does_no_harm() {
+    let mut scenario = queue(8, 400.0, Law::Constant(Span(0.015)), 2e4);
+    scenario.region = Some(Place { workers: 100, queue: 100, service: None, cost_of_million: None });
+    scenario.fallback = Some(Default::default());
+    scenario.faults = vec![Fault { at: Span(20.0), pop: "pop".into(), nodes: None, notice: Span(0.0), back: None }];
+    let lost = |idempotent: f64, scenario: &Scenario| {
+        let mut scenario = scenario.clone();
+        scenario.functions.idempotent = idempotent;
+        play(&scenario, 1).refused[Refusal::NodeLost as usize]
+    };
+    assert_eq!(lost(1.0, &scenario), 0);
+    assert!(lost(0.0, &scenario) > 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn no_request_is_lost(
         seed: u64, rate in 1.0..3000.0_f64, at in 0.0..30.0_f64, notice in 0.0..10.0_f64, nodes in prop::option::of(0..4_u32),
-        back in prop::option::of(0.0..10.0_f64), knative: bool, region: bool,
+        back in prop::option::of(0.0..10.0_f64), knative: bool, region: bool, fallback: bool,
     ) {
         let mut scenario = everything();
         scenario.load.rate = rate;
@@ -140,6 +219,9 @@ proptest! {
         if !knative {
             scenario.scaling = Scaling::Hpa { target: 80.0, horizontal: Default::default() };
         }
+        scenario.fallback = fallback.then(Default::default);
+        scenario.functions.wait = Law::Exponential(Span(0.01));
+        scenario.functions.idempotent = 0.5;
         if !region {
             scenario.region = None;
         }

@@ -1,12 +1,13 @@
 //! One PoP: its nodes, its queue and what it measures.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::super::Nanos;
 use super::super::cache::Cache;
 use super::super::isolates::Isolates;
 use super::super::pilot::{Measure, Pilot};
 use super::super::scenario::{PopPlan, Scenario};
+use super::placing::Placing;
 
 /// How a node stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,11 @@ pub(super) struct Pop {
     pub(super) front: Cache,
     pub(super) behind: Cache,
     pub(super) pilot: Pilot,
+    /// Invocations: on a worker, or waiting for something without one.
+    pub(super) running: u32,
+    /// Who waits for the answer that another one has asked the origin for, by object.
+    pub(super) asking: HashMap<u32, Vec<u32>>,
+    pub(super) placing: Option<Placing>,
     /// Nodes that were told that they will be taken.
     doomed: Vec<u32>,
     /// Nodes that faults took.
@@ -88,6 +94,9 @@ impl Pop {
             front: super::cache(objects, |objects| objects.front),
             behind: super::cache(objects, |objects| objects.behind),
             pilot: Pilot::new(&scenario.scaling, scenario.node.workers),
+            running: 0,
+            asking: HashMap::new(),
+            placing: scenario.fallback.as_ref().map(|config| Placing::new(config, scenario)),
             doomed: Vec::new(),
             lost: 0,
             flight_area: 0,
@@ -140,6 +149,11 @@ impl Pop {
     /// A request came for a worker.
     pub(super) fn came(&mut self) {
         self.came += 1;
+    }
+
+    /// All that came for a worker.
+    pub(super) fn all(&self) -> u64 {
+        self.came
     }
 
     pub(super) fn serving(&self) -> u32 {

@@ -2,6 +2,7 @@
 
 use super::super::Nanos;
 use super::super::histogram::Histogram;
+use crate::fallback::Choice;
 
 /// Seconds of a slot in which violations are counted.
 pub(in crate::simulate) const SLOT: f64 = 15.0;
@@ -21,12 +22,21 @@ pub enum Refusal {
     OriginBusy,
     /// The queue of the region was full.
     RegionBusy,
+    /// Its PoP had better not run it, and no region could.
+    TurnedAway,
 }
 
 impl Refusal {
     /// All of them, in the order of the counts.
-    pub const ALL: [Self; 6] =
-        [Self::QueueFull, Self::QueueTimeout, Self::NodeLost, Self::PopDown, Self::OriginBusy, Self::RegionBusy];
+    pub const ALL: [Self; 7] = [
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::NodeLost,
+        Self::PopDown,
+        Self::OriginBusy,
+        Self::RegionBusy,
+        Self::TurnedAway,
+    ];
 
     /// As a label.
     pub fn as_str(self) -> &'static str {
@@ -37,6 +47,7 @@ impl Refusal {
             Self::PopDown => "pop_down",
             Self::OriginBusy => "origin_busy",
             Self::RegionBusy => "region_busy",
+            Self::TurnedAway => "turned_away",
         }
     }
 }
@@ -49,7 +60,7 @@ pub struct Tally {
     /// That were answered.
     pub answered: u64,
     /// That were refused, in the order of [`Refusal::ALL`].
-    pub refused: [u64; 6],
+    pub refused: [u64; 7],
     /// That were still on their way at the end.
     pub in_flight: u64,
     /// After the warm-up: refused, or too late.
@@ -68,6 +79,10 @@ pub struct Tally {
     pub behind: (u64, u64),
     /// Requests to the origin, and to the region (of all).
     pub asked: [u64; 2],
+    /// What was chosen, how often, where there is a fallback (of all).
+    pub chosen: Vec<(Choice, u64)>,
+    /// How often something turned in these choices that turns with hysteresis: a health, or which place costs less.
+    pub turns: u64,
     /// Each PoP.
     pub pops: Vec<PopTally>,
     /// The most nodes that served at once, when the policy looked.
@@ -113,6 +128,14 @@ impl Tally {
         self.violated_in[slot] += 1;
         self.violations += 1;
         self.pops[pop].violations += 1;
+    }
+
+    /// One more choice.
+    pub(super) fn choice(&mut self, choice: Choice) {
+        match self.chosen.iter_mut().find(|(known, _)| *known == choice) {
+            Some((_, count)) => *count += 1,
+            None => self.chosen.push((choice, 1)),
+        }
     }
 
     /// Between which seconds after the beginning violating requests came.

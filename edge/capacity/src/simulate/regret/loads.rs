@@ -60,6 +60,7 @@ pub fn trial(load: &str) -> Scenario {
         scaling: Scaling::Fixed,
         origin: None,
         region: None,
+        fallback: None,
         faults: Vec::new(),
         objective: Objective { latency: Span(3.0), violations: 0.001 },
         control: None,
