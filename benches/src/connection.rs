@@ -118,7 +118,15 @@ impl Connection {
         Ok(Took { first_byte, whole: began.elapsed() })
     }
 
-    /// Sends a request and reads its response, whatever that is.
+    /// Sends a request and reads its response, whatever that is: its status. `see` is shown the fields of its head.
+    pub(crate) async fn look(&mut self, request: &[u8], see: impl FnOnce(&[Header<'_>])) -> Result<u16> {
+        self.send(request).await?;
+        let Head { status, framing, .. } = self.head(see).await?;
+        self.body(framing, async |_| ()).await?;
+        Ok(status)
+    }
+
+    /// Sends a request and reads its response, whatever that is: its status, its error and its body.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<Answer> {
         self.send(request).await?;
         let Head { status, error, framing } = self.head(|_| ()).await?;

@@ -6,6 +6,7 @@
 
 mod connection;
 mod figure;
+mod fleet;
 mod flow;
 mod latencies;
 mod load;
@@ -15,6 +16,7 @@ mod peers;
 mod process;
 mod program;
 mod questions;
+mod replay;
 mod report;
 mod rounds;
 mod server;
@@ -74,6 +76,9 @@ struct Options {
     /// MiB of the bodies of streaming
     #[arg(long, default_value = "1024", value_parser = clap::value_parser!(u64).range(512..=4096))]
     mib: u64,
+    /// Length of the traces of fidelity and failover, in seconds
+    #[arg(long, default_value = "60", value_parser = clap::value_parser!(u32).range(20..=3600))]
+    trace: u32,
     /// Write the figures as JSON, too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,

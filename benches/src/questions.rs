@@ -12,6 +12,8 @@ mod cached_object;
 mod churn;
 mod cold_start;
 mod density;
+mod failover;
+mod fidelity;
 mod first_request;
 mod hello;
 mod hits;
@@ -58,6 +60,10 @@ pub(crate) enum Question {
     ProcessIsolation,
     /// Whether a slow reader fills the memory
     Streaming,
+    /// Whether the simulator says what the fleet does
+    Fidelity,
+    /// What clients notice when a PoP or the origin is lost under load
+    Failover,
 }
 
 impl Question {
@@ -87,6 +93,8 @@ impl Question {
             Self::NoisyNeighbour => noisy_neighbour::ask(bench).await,
             Self::ProcessIsolation => process_isolation::ask(bench).await,
             Self::Streaming => streaming::ask(bench).await,
+            Self::Fidelity => fidelity::ask(bench).await,
+            Self::Failover => failover::ask(bench).await,
         }
     }
 }
