@@ -27,8 +27,8 @@ use crate::{Bench, Failure};
 const ABOUT: &str = "the same trace through `skerry up` and through `skerry simulate`'s model";
 
 /// Functions, of [`Kind::ALL`] in turn.
-const FUNCTIONS: u32 = 24;
-const FUNCTION_EXPONENT: f64 = 0.7;
+const FUNCTIONS: u32 = 16;
+const FUNCTION_EXPONENT: f64 = 1.0;
 
 /// Objects behind those that fetch, and for how many seconds they are fresh.
 const OBJECTS: u32 = 60;
@@ -39,7 +39,7 @@ const FRESH_SECONDS: u32 = 3;
 const ISOLATES: &str = "40MiB";
 
 /// How much of a worker the functions take of a busy PoP, and of each of three.
-const BUSY: f64 = 0.5;
+const BUSY: f64 = 0.35;
 const QUIET: f64 = 0.12;
 
 /// So much at the beginning counts for nothing.
@@ -62,7 +62,7 @@ const COLUMNS: [Column; 4] = [
 enum Kind {
     /// Sorts numbers.
     Short,
-    /// Sorts three times as many.
+    /// Sorts twice.
     Long,
     /// Sorts, and waits [`WAITS`].
     Waits,
@@ -82,7 +82,7 @@ impl Kind {
 
     /// Native code does the work, so that it takes as long in a new isolate as in an old one.
     fn source(self) -> String {
-        let sorts = if self == Self::Long { 3 } else { 1 };
+        let sorts = if self == Self::Long { 2 } else { 1 };
         let then = match self {
             Self::Short | Self::Long => String::new(),
             Self::Waits => format!("await scheduler.wait({});", WAITS.as_millis()),
@@ -92,7 +92,7 @@ impl Kind {
                 .to_owned(),
         };
         format!(
-            "const numbers = new Uint32Array(8000).map((_, i) => (i * 2654435761) >>> 0);
+            "const numbers = new Uint32Array(40000).map((_, i) => (i * 2654435761) >>> 0);
 const work = new Uint32Array(numbers.length);
 export default {{
   async fetch(request) {{

@@ -1,5 +1,6 @@
 //! What has to be carried: requests a second for each hour of a typical week, measured, from a trace, or described.
 
+pub mod log;
 pub mod process;
 
 use serde::{Deserialize, Serialize};

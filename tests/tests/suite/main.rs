@@ -4,6 +4,7 @@ mod bad_input;
 mod budget;
 mod cache_api;
 mod cache_disk;
+mod capacity;
 mod cells;
 mod cohort;
 mod collapsing;

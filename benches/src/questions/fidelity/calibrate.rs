@@ -14,7 +14,7 @@ use crate::process;
 use crate::replay::{self, Seen, quantile};
 
 /// Warm requests of each kind to each PoP.
-const WARM: u32 = 150;
+const WARM: u32 = 100;
 /// Rounds over all functions, which start what was evicted.
 const ROUNDS: u32 = 3;
 

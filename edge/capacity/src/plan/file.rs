@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::{Demand, EdgeLimits, Kind, Objective, Place, Question, Stream, Work};
+use crate::load::log::Log;
 use crate::load::{Described, LoadError, Week};
 use crate::price::PriceBook;
 
@@ -51,8 +52,8 @@ struct Batch {
 
 impl Question {
     /// Reads a question from TOML: `[[place]]`, `[[stream]]` with one of `load` (described), `trace` (a file that `read`
-    /// gives: one time a line, in milliseconds since the Unix epoch) and `batch`. Streams without an objective get
-    /// `objective`.
+    /// gives: any of [`crate::load::log`]) and `batch`. Streams without an objective get `objective`, and those without any
+    /// of the three have the trace `log`.
     ///
     /// # Errors
     /// What is wrong, with the line or the stream.
@@ -60,6 +61,7 @@ impl Question {
         text: &str,
         objective: Option<&Objective>,
         prices: PriceBook,
+        log: Option<&str>,
         read: &dyn Fn(&str) -> Result<String, String>,
     ) -> Result<Self, FileError> {
         if text.len() > MAX_BYTES {
@@ -68,7 +70,10 @@ impl Question {
         let file: File = toml::from_str(text).map_err(|error| FileError(error.to_string().trim_end().to_owned()))?;
         let mut wrong = Vec::new();
         let mut streams = Vec::with_capacity(file.streams.len());
-        for stream in file.streams {
+        for mut stream in file.streams {
+            if stream.load.is_none() && stream.trace.is_none() && stream.batch.is_none() {
+                stream.trace = log.map(str::to_owned);
+            }
             match stream.demand(read) {
                 Ok(demand) => streams.push(Stream {
                     name: stream.name,
@@ -103,10 +108,9 @@ impl StreamFile {
             (Some(load), None, None) => Ok(Demand::Requests(load.week().map_err(said)?)),
             (None, Some(name), None) => {
                 let text = read(name).map_err(|error| vec![error])?;
-                let times = times(&text).map_err(|error| vec![format!("trace {name}: {error}")])?;
-                Ok(Demand::Requests(
-                    Week::from_arrivals(&times).map_err(|error| vec![format!("trace {name}: {error}")])?,
-                ))
+                let said = |error: &dyn std::fmt::Display| vec![format!("trace {name}: {error}")];
+                let trace = Log::parse(&text).map_err(|error| said(&error))?;
+                Ok(Demand::Requests(Week::from_arrivals(&trace.times_ms()).map_err(|error| said(&error))?))
             }
             (None, None, Some(batch)) => {
                 Ok(Demand::Batch { cores: batch.cores, minutes: batch.minutes, hour: batch.hour })
@@ -114,15 +118,6 @@ impl StreamFile {
             _ => Err(vec!["needs exactly one of load, trace and batch".to_owned()]),
         }
     }
-}
-
-fn times(text: &str) -> Result<Vec<u64>, String> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let time = |(index, line): (usize, &str)| {
-        let problem = || format!("line {}: is no time in milliseconds since the Unix epoch", index + 1);
-        line.trim().parse::<u64>().map_err(|_| problem())
-    };
-    lines.map(time).collect()
 }
 
 /// Reads an objective from one line: `p99=200ms,errors=0.1%,residency=EU+CH`, each part once at most.
@@ -192,7 +187,7 @@ batch = { cores = 4, minutes = 30, hour = 2 }
     fn parse(text: &str, trace: Result<&str, &str>) -> Result<Question, String> {
         let read = |_: &str| trace.map(str::to_owned).map_err(str::to_owned);
         let objective = objective("p99=0.3s, errors=0.1%, residency=EU+CH").unwrap();
-        Question::parse(text, Some(&objective), PriceBook::embedded(), &read).map_err(|error| error.to_string())
+        Question::parse(text, Some(&objective), PriceBook::embedded(), None, &read).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -212,9 +207,11 @@ batch = { cores = 4, minutes = 30, hour = 2 }
         assert!(changed("base = 50", "base = -50").contains("stream \"api\": base: must be requests a second"));
         assert!(changed("batch =", "load = { base = 1 }\nbatch =").contains("stream \"night\": needs exactly one of"));
         assert!(changed("kind = \"edge\"", "kind = \"moon\"").contains("line 5"));
-        assert!(parse(FILE, Ok("9\n5\n")).unwrap_err().contains("trace old.trace: the trace is not in order"));
+        assert!(
+            parse(FILE, Ok("9000\n5000\n")).unwrap_err().contains("trace old.trace: line 2: it goes back by 4.000 s")
+        );
         assert!(parse(FILE, Ok("")).unwrap_err().contains("the trace is empty"));
-        assert!(parse(FILE, Ok("12:00")).unwrap_err().contains("line 1: is no time"));
+        assert!(parse(FILE, Ok("12:00")).unwrap_err().contains("line 1: is neither"));
         assert!(parse(FILE, Err("no such file")).unwrap_err().contains("no such file"));
         for text in ["p99", "p99=fast", "p99=-1ms", "p99=nans", "errors=2", "speed=1ms", ""] {
             assert!(objective(text).is_err(), "{text}");

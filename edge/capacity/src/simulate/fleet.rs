@@ -194,7 +194,6 @@ impl<'a> Fleet<'a> {
     }
 }
 
-
 /// The cache of a PoP.
 fn cache(objects: Option<&super::scenario::Objects>, capacity: impl Fn(&super::scenario::Objects) -> usize) -> Cache {
     let (capacity, keep, fresh) = objects.map_or((0, super::cache::Keep::Lru, 0), |objects| {

@@ -11,10 +11,14 @@ use super::pilot::Scaling;
 use super::{Law, Span};
 use crate::fallback::Fallback;
 use crate::invalid::{Check, Invalids};
+use crate::load::log::Trace;
 use crate::load::process::{Process, Recorded};
 
 /// More PoPs than these, with their copies, are not simulated at once.
 const MOST_POPS: u32 = 2000;
+
+/// So many seconds a recorded load is followed beyond its last request.
+const AFTERMATH: f64 = 10.0;
 
 /// A fleet, its load and what befalls it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -240,6 +244,25 @@ impl Scenario {
         }
     }
 
+    /// Takes a recorded load. Requests go to the PoP of the name that they were recorded in, where there is one.
+    fn play_back(&mut self, trace: Trace) {
+        let named =
+            |plan: &PopPlan, copy| if plan.copies == 1 { plan.name.clone() } else { format!("{}-{copy}", plan.name) };
+        let names: Vec<String> = self
+            .pops
+            .iter()
+            .flat_map(|plan| (1..=plan.copies.min(MOST_POPS)).map(move |copy| named(plan, copy)))
+            .collect();
+        let known: Vec<Option<u32>> =
+            trace.pops.iter().map(|name| names.iter().position(|known| known == name).map(|at| at as u32)).collect();
+        self.recorded = trace.requests;
+        for request in &mut self.recorded {
+            request.pop = request.pop.and_then(|pop| known.get(pop as usize).copied().flatten());
+        }
+        let last = self.recorded.last().map_or(0, |request| request.at);
+        self.duration = Span(last as f64 / 1e9 + AFTERMATH);
+    }
+
     /// # Errors
     /// Every key that cannot be used.
     pub fn validate(&self) -> Result<(), Invalids> {
@@ -252,7 +275,7 @@ impl Scenario {
             check.that(self.load.rate != 0.0, "load.rate", "must be above 0, but it is 0: there is no load");
             check.under("load", |check| self.load.check(check));
         }
-        let expected = self.load.most() * self.duration.0;
+        let expected = if self.recorded.is_empty() { self.load.most() * self.duration.0 } else { 0.0 };
         check.that(
             expected <= 1e9,
             "load",
@@ -327,6 +350,9 @@ impl Scenario {
         ]
         .map(String::from)
         .into();
+        if !self.recorded.is_empty() {
+            told.push("The load is as it was recorded: a request whose log tells no processor time (`cpu_us`) counts as having occupied a worker all the while, and none fetches an object.".into());
+        }
         if self.sample < 1.0 {
             told.push(format!(
                 "Only {} of the load is simulated, on as much less capacity: small nodes queue more than large ones, so that waits are too high; caches see fewer requests before objects go stale, so that hit ratios and warm isolates are too few.",

@@ -93,7 +93,9 @@ fn everything() -> Scenario {
         keep: cache::Keep::TinyLfu,
     });
     scenario.node = NodeKind { queue: 4, patience: Span(0.05), start: Law::Constant(Span(5.0)), ..NodeKind::default() };
-    let place = |workers| Some(Place { workers, queue: 10, service: Some(Law::Exponential(Span(0.02))), cost_of_million: None });
+    let place = |workers| {
+        Some(Place { workers, queue: 10, service: Some(Law::Exponential(Span(0.02))), cost_of_million: None })
+    };
     (scenario.origin, scenario.region) = (place(12), place(2));
     scenario.faults = vec![
         Fault { at: Span(10.0), pop: "a".into(), nodes: None, notice: Span(0.0), back: Some(Span(5.0)) },
@@ -142,12 +144,8 @@ fn those_that_miss_one_object_at_once_ask_the_origin_once() {
     let mut scenario = queue(1, 1000.0, Law::Constant(Span(0.0001)), 1e4);
     scenario.objects =
         Some(Objects { count: 1, popularity: 0.0, fresh_for: Span(0.2), front: 0, behind: 10, keep: cache::Keep::Lru });
-    scenario.origin = Some(Place {
-        workers: 100,
-        queue: 1000,
-        service: Some(Law::Constant(Span(0.05))),
-        cost_of_million: None,
-    });
+    scenario.origin =
+        Some(Place { workers: 100, queue: 1000, service: Some(Law::Constant(Span(0.05))), cost_of_million: None });
     let tally = play(&scenario, 1);
     assert!((35..=45).contains(&tally.asked[0]), "once in 250 ms of 10 s, and not {} times", tally.asked[0]);
     assert_eq!(tally.arrived, tally.answered + tally.in_flight);

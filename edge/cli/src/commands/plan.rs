@@ -27,7 +27,7 @@ const MAX_FILE_BYTES: u64 = 256 << 20;
 ///   name = "api"
 ///   work = { cpu_ms = 4, wait_ms = 10, memory_mb = 64 }
 ///   load = { base = 50, weekend = 0.5, burst = 1.5 }
-///   # or: trace = "requests.txt" (a time a line, in ms since the Unix epoch)
+///   # or: trace = "pop.log" (a PoP's log, a CSV with timestamp,function,duration_ms, or a time a line in ms since 1970)
 ///   # or: batch = { cores = 64, minutes = 45, hour = 2 }
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -35,6 +35,10 @@ pub(crate) struct Plan {
     /// The load: a TOML file
     #[arg(long, value_name = "FILE")]
     load: PathBuf,
+    /// A recorded load for the streams without a load of their own: a PoP's log, a CSV with the columns
+    /// timestamp,function,duration_ms (ms) or those of Azure's invocation trace, or a time a line
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
     /// A price book in place of the one that comes with skerry
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
@@ -65,9 +69,12 @@ impl Plan {
         let objective = self.objective.as_deref().map(plan::objective).transpose();
         let objective = objective.map_err(|error| Failure::Usage(format!("--objective: {error}")))?;
         let folder = self.load.parent().unwrap_or_else(|| Path::new("")).to_owned();
+        // What is named on the command line is meant from here, and what the file names from where it stands.
+        let log = self.log.as_deref().map(std::path::absolute).transpose()?;
+        let log = log.as_deref().and_then(Path::to_str);
         let trace = |name: &str| read(&folder.join(name));
         let text = read(&self.load).map_err(Failure::Failed)?;
-        let question = Question::parse(&text, objective.as_ref(), prices, &trace)
+        let question = Question::parse(&text, objective.as_ref(), prices, log, &trace)
             .map_err(|error| Failure::Failed(format!("the load {} is wrong:\n{error}", self.load.display())))?;
         let progress = Progress::start("comparing mixes");
         let mut answer = question.plan().map_err(|error| Failure::Failed(error.to_string()))?;

@@ -1,9 +1,10 @@
 //! `skerry simulate`.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use capacity::load::log::{Log, LogError, Trace};
 use capacity::simulate::report::Report;
 use capacity::simulate::{self, Scenario, regret};
 use clap::Args;
@@ -13,6 +14,8 @@ use crate::table::{Align, Table};
 
 /// Largest scenario read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Longest line of a log, in bytes.
+const MAX_LINE_BYTES: u64 = 256 << 10;
 /// PoPs that are shown on a terminal; all are in the JSON.
 const SHOWN_POPS: usize = 20;
 
@@ -38,6 +41,10 @@ pub(crate) struct Simulate {
     /// The scenario: a TOML file
     #[arg(required_unless_present = "regret")]
     scenario: Option<PathBuf>,
+    /// Play this recorded load in place of the scenario's: a PoP's log, a CSV with the columns
+    /// timestamp,function,duration_ms (ms) or those of Azure's invocation trace
+    #[arg(long, value_name = "FILE", conflicts_with = "regret")]
+    log: Option<PathBuf>,
     /// Compare scaling policies with one that knows the future, under five loads
     #[arg(long, conflicts_with = "scenario")]
     regret: bool,
@@ -57,7 +64,8 @@ impl Simulate {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let Some(path) = &self.scenario else { return self.compare() };
         let text = read(path)?;
-        let scenario = Scenario::parse(&text)
+        let trace = self.log.as_deref().map(recorded).transpose()?;
+        let scenario = Scenario::parse_under(&text, trace)
             .map_err(|error| Failure::Failed(format!("the scenario {} is wrong:\n{error}", path.display())))?;
         let progress = Progress::start(format!("simulating {}", scenario.name));
         let mut said = 0;
@@ -94,6 +102,28 @@ impl Simulate {
         }
         drop(progress);
         if self.json { output::json(&rows) } else { output::print(regret::text(&rows)) }
+    }
+}
+
+/// Reads a log line by line, so that only its requests are in memory.
+fn recorded(path: &Path) -> Result<Trace, Failure> {
+    let said = |error: std::io::Error| Failure::Failed(format!("cannot read {}: {error}", path.display()));
+    let wrong = |error: LogError| Failure::Failed(format!("the log {} is wrong: {error}", path.display()));
+    let mut file = BufReader::new(fs::File::open(path).map_err(said)?);
+    let (mut log, mut line, mut number) = (Log::default(), Vec::new(), 0_usize);
+    loop {
+        line.clear();
+        number += 1;
+        if file.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(said)? == 0 {
+            return log.done().map_err(wrong);
+        }
+        if line.len() as u64 == MAX_LINE_BYTES && line.last() != Some(&b'\n') {
+            let path = path.display();
+            return Err(Failure::Failed(format!(
+                "the log {path} is wrong: line {number} is longer than {MAX_LINE_BYTES} bytes"
+            )));
+        }
+        log.line(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n'])).map_err(wrong)?;
     }
 }
 

@@ -59,16 +59,7 @@ impl Fleet<'_> {
             None => Some(objects.draw(&mut chances.place)),
         });
         let idempotent = functions.idempotent >= 1.0 || chances.kind.unit() < functions.idempotent;
-        Request {
-            at: self.agenda.now(),
-            pop,
-            function,
-            object,
-            service,
-            wait,
-            idempotent,
-            ..Request::default()
-        }
+        Request { at: self.agenda.now(), pop, function, object, service, wait, idempotent, ..Request::default() }
     }
 
     pub(super) fn arrives(&mut self) {

@@ -6,6 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::Scenario;
 use crate::invalid::Invalid;
+use crate::load::log::Trace;
 
 /// Why a file is no scenario.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -37,8 +38,19 @@ impl Scenario {
     /// # Errors
     /// Everything that is wrong, with lines and keys.
     pub fn parse(text: &str) -> Result<Self, Wrong> {
+        Self::parse_under(text, None)
+    }
+
+    /// From TOML, under a load that was recorded in place of its own. It lasts until the last request, and a moment longer.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_under(text: &str, trace: Option<Trace>) -> Result<Self, Wrong> {
         let mut scenario: Self = toml::from_str(text)?;
         scenario.complete();
+        if let Some(trace) = trace {
+            scenario.play_back(trace);
+        }
         let lined = |invalid: Invalid| (line(text, &invalid.key), invalid);
         scenario.validate().map_err(|wrong| Wrong::Keys(Keys(wrong.0.into_iter().map(lined).collect())))?;
         Ok(scenario)
