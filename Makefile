@@ -42,6 +42,9 @@ $(TOOLS)/npm/installed: benches/package.json
 tools: ## The real servers that tests talk to
 	@command -v openssl >/dev/null || { \
 	  printf '\n*** openssl is missing, and tests make keys with it: apt-get install openssl\n\n' >&2; exit 1; }
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	  printf '\n*** chromium is missing, so the page of a plan is NOT TESTED in a browser: apt-get install chromium\n\n' >&2; \
+	  test -z "$(CI)"; }
 	@if python3 -c 'import ensurepip, venv' 2>/dev/null; then $(MAKE) --no-print-directory $(TOOLS)/seaweedfs $(TOOLS)/nats; else \
 	  printf '\n*** python3-venv is missing, so the S3 store and purges over NATS are NOT TESTED: apt-get install python3-venv\n\n' >&2; \
 	  test -z "$(CI)"; fi

@@ -33,14 +33,14 @@ const FUNCTION_EXPONENT: f64 = 1.0;
 /// Objects behind those that fetch, and for how many seconds they are fresh.
 const OBJECTS: u32 = 60;
 const OBJECT_EXPONENT: f64 = 0.9;
-const FRESH_SECONDS: u32 = 3;
+const FRESH_SECONDS: u32 = 20;
 
 /// Memory for isolates: fewer than there are functions.
-const ISOLATES: &str = "40MiB";
+const ISOLATES: &str = "76MiB";
 
 /// How much of a worker the functions take of a busy PoP, and of each of three.
-const BUSY: f64 = 0.35;
-const QUIET: f64 = 0.12;
+const BUSY: f64 = 0.25;
+const QUIET: f64 = 0.06;
 
 /// So much at the beginning counts for nothing.
 const WARM_UP: Duration = Duration::from_secs(10);
@@ -251,6 +251,15 @@ fn of_fleet(seen: &[Seen], time: Duration) -> [f64; 5] {
     ]
 }
 
+/// What the cache behind did, and how often.
+fn outcomes(seen: &[Seen]) -> String {
+    let mut counts = std::collections::BTreeMap::<&str, u64>::new();
+    for (_, what) in seen.iter().filter_map(|seen| seen.phase("cache")) {
+        *counts.entry(what).or_default() += 1;
+    }
+    counts.iter().map(|(what, count)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
+}
+
 fn of_simulator(tally: &Tally) -> [f64; 5] {
     let share = |part: u64, of: u64| part as f64 * 100.0 / of.max(1) as f64;
     [
@@ -298,6 +307,7 @@ pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
         let trace = Trace::new(fleet.pops.len(), rate, time);
         let began = Instant::now();
         let seen = replay::play(fleet.front.address, &trace.shots(&fleet), began, async { Ok(()) }).await?;
+        let outcomes = outcomes(&seen);
         let failed = seen.iter().filter(|seen| !seen.is_well()).count();
         let scenario = scenario(&fleet, &measured, trace.recorded(&measured), time);
         let tally = capacity::simulate::run(&scenario, SEED, &mut |_| ())?;
@@ -315,7 +325,7 @@ pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
             format!("too far apart: {}", off.join(", "))
         };
         report.note(format!(
-            "{name}: {verdict}; {} requests, {rate:.0} a second, {failed} of the fleet's failed; told: {measured}",
+            "{name}: {verdict}; {} requests, {rate:.0} a second, {failed} of the fleet's failed; its cache behind: {outcomes}; told: {measured}",
             seen.len()
         ));
     }

@@ -12,7 +12,8 @@ body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)
 h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem}p.big{font-size:1.3rem}
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font:11px system-ui,sans-serif}svg .axis{stroke:var(--line)}
-.key{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em;border-radius:2px}li{margin:.3rem 0}small{color:var(--soft)}
+@media(max-width:40rem){svg{overflow:visible}svg text{font-size:21px}th,td{padding:.3rem}}
+.key{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em;border-radius:2px}.key:first-child{margin-left:0}li{margin:.3rem 0}small{color:var(--soft)}
 ";
 
 /// Everything that means something to HTML, as text.

@@ -28,8 +28,8 @@ pub(super) struct Isolates {
 }
 
 impl Isolates {
-    /// Takes one for a request; a blank one that is taken will be ready again at `again`.
-    pub(super) fn take(&mut self, function: u32, ready: usize, now: Nanos, again: Nanos) -> Found {
+    /// Takes one for a request. For a blank one another is made, which takes so long and begins when the one before is done.
+    pub(super) fn take(&mut self, function: u32, ready: usize, now: Nanos, refill: Nanos) -> Found {
         if let Some(uses) = self.idle.get_mut(&function)
             && let Some(use_) = uses.pop_back()
         {
@@ -41,7 +41,8 @@ impl Isolates {
         } else if self.blank.len() >= ready {
             return Found::Nothing;
         }
-        self.blank.push_back(again);
+        let begins = self.blank.back().map_or(now, |last| now.max(*last));
+        self.blank.push_back(begins.saturating_add(refill));
         Found::Blank
     }
 
@@ -70,12 +71,12 @@ mod tests {
     fn the_longest_idle_goes_and_blank_ones_come_back() {
         let mut isolates = Isolates::default();
         assert_eq!(isolates.take(1, 1, 0, 10), Found::Blank);
-        assert_eq!(isolates.take(2, 1, 5, 15), Found::Nothing);
+        assert_eq!(isolates.take(2, 1, 5, 10), Found::Nothing);
         isolates.give_back(1, 2);
         isolates.give_back(2, 2);
         isolates.give_back(3, 2);
-        assert_eq!(isolates.take(1, 1, 10, 20), Found::Blank, "its own went");
-        assert_eq!(isolates.take(3, 1, 10, 20), Found::Warm);
-        assert_eq!(isolates.take(3, 1, 10, 20), Found::Nothing);
+        assert_eq!(isolates.take(1, 1, 10, 10), Found::Blank, "its own went");
+        assert_eq!(isolates.take(3, 1, 10, 10), Found::Warm);
+        assert_eq!(isolates.take(3, 1, 10, 10), Found::Nothing);
     }
 }

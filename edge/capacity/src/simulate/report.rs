@@ -223,14 +223,12 @@ impl Report {
             ),
             ("wait", format!("{} on average", ms(self.wait))),
             ("violations", format!("{} of {} allowed", percent(self.violated), percent(self.violations_allowed))),
-            (
-                "starts",
-                format!("{} from the pool, {} with the pool empty", percent(self.cold[0]), percent(self.cold[1])),
-            ),
         ];
         if let Some((from, until)) = self.violated_between {
             lines.push(("", format!("the first after {from:.0} s, the last before {until:.0} s")));
         }
+        let starts = format!("{} from the pool, {} with the pool empty", percent(self.cold[0]), percent(self.cold[1]));
+        lines.push(("starts", starts));
         for (name, hits) in ["cache in front", "cache behind"].into_iter().zip(self.hits) {
             if let Some(hits) = hits {
                 lines.push((name, format!("{} hits", percent(hits))));

@@ -92,7 +92,7 @@ pub struct Functions {
     pub unpooled: Law,
     /// Blank isolates in the pool of a worker.
     pub ready: u32,
-    /// Until a blank isolate that was taken is made anew.
+    /// How long a blank isolate takes to be made, in place of one that was taken; a worker makes one at a time.
     pub refill: Law,
     /// Isolates that a node keeps for the next request.
     pub kept: u32,

@@ -110,8 +110,9 @@ impl Fleet<'_> {
         request.node = node;
         (request.here, request.started) = (true, now);
         let ready = (functions.ready * pop.workers()) as usize;
-        let again = now.saturating_add(functions.refill.draw(&mut self.chances.start));
-        let found = pop.isolates.take(request.function, ready, now, again);
+        // Each worker makes its own, one at a time.
+        let refill = functions.refill.draw(&mut self.chances.start) / u64::from(pop.workers().max(1));
+        let found = pop.isolates.take(request.function, ready, now, refill);
         let begin = match found {
             Found::Warm => 0,
             Found::Blank => functions.pooled.draw(&mut self.chances.start),
