@@ -25,9 +25,11 @@ const VICTIM: &str = "iad";
 const CONNECTIONS: usize = 32;
 const FULL: Duration = Duration::from_secs(4);
 
-/// Latencies are judged in stretches of this length; calm is as good as the worst one before the loss, for so many in a row.
+/// Latencies are judged in stretches of this length; calm is so many in a row of at most so many times the median p99 of
+/// those before the loss.
 const STRETCH: Duration = Duration::from_millis(500);
 const CALM: usize = 3;
+const AS_BEFORE: f64 = 2.0;
 /// So much at the beginning counts for nothing.
 const WARM_UP: Duration = Duration::from_secs(5);
 
@@ -100,10 +102,11 @@ fn request(fleet: &Fleet, number: usize) -> Vec<u8> {
     }
 }
 
-/// When a part was killed, and when it ran again.
+/// When a part was killed, when its process was gone, which takes it some milliseconds, and when it ran again.
 #[derive(Default)]
 struct Loss {
     at: Cell<Duration>,
+    gone: Cell<Duration>,
     again: Cell<Option<Duration>>,
 }
 
@@ -120,6 +123,10 @@ async fn kill(
     let first = fleet.pid(part).ok_or("what shall be killed does not run")?;
     process::signal(first, Signal::KILL);
     loss.at.set(began.elapsed());
+    while process::runs(first) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    loss.gone.set(began.elapsed());
     let mut last = first;
     let give_up = began.elapsed() + down + Duration::from_secs(20);
     loop {
@@ -155,8 +162,8 @@ fn stretches(seen: &[Seen], from: Duration, to: Duration) -> Vec<f64> {
 }
 
 /// After which stretch all is as before, for good enough a while.
-fn back_after(after: &[f64], worst_before: f64) -> Option<f64> {
-    let calm = after.windows(CALM).position(|stretch| stretch.iter().all(|p99| *p99 <= worst_before))?;
+fn back_after(after: &[f64], good: f64) -> Option<f64> {
+    let calm = after.windows(CALM).position(|stretch| stretch.iter().all(|p99| *p99 <= good))?;
     Some(calm as f64 * STRETCH.as_secs_f64())
 }
 
@@ -178,29 +185,24 @@ async fn lose(
     let victim = CLIENTS.iter().zip(&fleet.pops).position(|(_, pop)| part == Part::Pop(pop.name.as_str()));
     let (mut in_flight, mut otherwise) = (0, 0);
     for (number, seen) in seen.iter().enumerate().filter(|(_, seen)| !seen.is_well()) {
-        let there = victim == Some(number % CLIENTS.len()) && seen.sent <= at && seen.sent + seen.took >= at;
+        let there =
+            victim == Some(number % CLIENTS.len()) && seen.sent <= loss.gone.get() && seen.sent + seen.took >= at;
         *(if there { &mut in_flight } else { &mut otherwise }) += 1;
         if otherwise > 0 && otherwise <= 3 && !there {
             let after = seen.sent.as_secs_f64() - at.as_secs_f64();
             eprintln!("  sent {after:.3} s after the loss, {:?} after {:?}", seen.status, seen.took);
         }
     }
-    let before = stretches(&seen, WARM_UP, at.saturating_sub(STRETCH));
     let after = stretches(&seen, at, time);
-    let worst = |stretches: &[f64]| stretches.iter().copied().fold(0.0, f64::max);
-    let mut calm: Vec<f64> = seen
-        .iter()
-        .filter(|seen| seen.sent >= WARM_UP && seen.sent + seen.took < at)
-        .map(|seen| seen.took.as_secs_f64())
-        .collect();
+    let usual = quantile(&mut stretches(&seen, WARM_UP, at.saturating_sub(STRETCH)), 0.5);
     let stale = seen.iter().filter(|seen| seen.phase("cache").is_some_and(|(_, what)| what == "stale")).count();
     let values = [
         Some(rate),
         Some(f64::from(in_flight)),
         Some(f64::from(otherwise)),
-        Some(quantile(&mut calm, 0.99) * 1e3),
-        Some(worst(&after) * 1e3),
-        back_after(&after, worst(&before)),
+        Some(usual * 1e3),
+        Some(after.iter().copied().fold(0.0, f64::max) * 1e3),
+        back_after(&after, usual * AS_BEFORE),
         loss.again.get().map(|again| again.as_secs_f64()),
         Some(stale as f64),
         Some(f64::from(in_flight + otherwise) / (BUDGET * rate * 86_400.0) * 100.0),
@@ -232,10 +234,10 @@ pub(super) async fn ask(bench: &Bench) -> Result<Report, Failure> {
     report.method(format!(
         "clients of three PoPs alike, an open loop at half of what {CONNECTIONS} connections in a closed loop reached, {time:?}; one in \
          ten is a POST, three fetch one of {OBJECTS} objects with max-age=1; kill -9 in the middle, `skerry up` starts it again; \
-         the 99th percentile of {STRETCH:?} is back when it is as good as the worst before for {CALM} in a row"
+         the 99th percentile of {STRETCH:?} is back when it is at most {AS_BEFORE} times their median before, {CALM} times in a row"
     ));
     report.note(format!(
-        "in flight there: sent to the PoP before it was killed, and not answered by then; only a POST may fail so, since nobody knows \
+        "in flight there: sent to the PoP before its process was gone, and not answered when it was killed; only a POST may fail so, since nobody knows \
          whether it ran. The budget is {} % of a day's requests at this rate",
         BUDGET * 100.0
     ));

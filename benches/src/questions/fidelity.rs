@@ -36,10 +36,10 @@ const OBJECT_EXPONENT: f64 = 0.9;
 const FRESH_SECONDS: u32 = 20;
 
 /// Memory for isolates: fewer than there are functions.
-const ISOLATES: &str = "76MiB";
+const ISOLATES: &str = "60MiB";
 
 /// How much of a worker the functions take of a busy PoP, and of each of three.
-const BUSY: f64 = 0.25;
+const BUSY: f64 = 0.2;
 const QUIET: f64 = 0.06;
 
 /// So much at the beginning counts for nothing.
@@ -171,7 +171,8 @@ impl Trace {
                 function: *function,
                 service: nanos(measured.service(kind, &mut chance)),
                 wait: nanos(wait),
-                object: *object,
+                // What one function has fetched is not there for another one.
+                object: object.map(|object| function * OBJECTS + object),
                 pop: Some(*pop as u32),
             }
         };
@@ -207,11 +208,11 @@ fn scenario(fleet: &Fleet, measured: &Measured, recorded: Vec<Recorded>, time: D
             ..Functions::default()
         },
         objects: Some(Objects {
-            count: OBJECTS,
+            count: FUNCTIONS * OBJECTS,
             popularity: OBJECT_EXPONENT,
             fresh_for: Span(f64::from(FRESH_SECONDS)),
             front: 0,
-            behind: OBJECTS as usize,
+            behind: (FUNCTIONS * OBJECTS) as usize,
             keep: Keep::Lru,
         }),
         pops: fleet.pops.iter().zip(&measured.clients).map(plan).collect(),
