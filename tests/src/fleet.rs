@@ -141,8 +141,12 @@ impl Fleet {
     }
 
     fn pop_json(&self, name: &str) -> Value {
-        let nodes = ["pops", "regions"].map(|kind| self.json[kind].as_array().expect("a list of nodes"));
-        nodes.into_iter().flatten().find(|pop| pop["name"] == name).unwrap_or_else(|| panic!("no PoP {name}")).clone()
+        let find = |json: &Value| {
+            let nodes = ["pops", "regions"].map(|kind| json[kind].as_array().expect("a list of nodes"));
+            nodes.into_iter().flatten().find(|pop| pop["name"] == name).cloned()
+        };
+        // One that was started since then is in the file alone.
+        find(&self.json).or_else(|| find(&self.current())).unwrap_or_else(|| panic!("no PoP {name}"))
     }
 
     /// Where the front door listens.

@@ -69,6 +69,9 @@ const MAX_ANSWER_FIELDS: usize = 4096;
 /// Pause after an accept that failed (out of descriptors): the loop must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Between two looks at whether anything still waits for a PoP that is to end.
+const LEAVE_INTERVAL: Duration = Duration::from_millis(20);
+
 /// A PoP as the front door sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Backend {
@@ -78,6 +81,8 @@ pub(crate) struct Backend {
     pub address: SocketAddr,
     /// Latitude and longitude in degrees.
     pub coordinates: (f64, f64),
+    /// Whether it runs from the start.
+    pub runs: bool,
 }
 
 /// Where a client stands.
@@ -131,7 +136,7 @@ impl Front {
             .pool_max_idle_per_host(256)
             .http1_max_headers(MAX_ANSWER_FIELDS)
             .build(connector);
-        let health = Health::new(config.backends.len());
+        let health = Health::new(config.backends.iter().map(|backend| backend.runs));
         Self { config, health, alarm, client }
     }
 
@@ -217,6 +222,7 @@ impl Front {
             let backend = &self.config.backends[index];
             let distance = self.config.hop.map(|hop| round_trip(spot.coordinates, backend.coordinates, hop));
             let one_way = distance.unwrap_or_default() / 2;
+            let _waiting = self.health.wait(index);
             let answer = tokio::select! {
                 answer = self.attempt(backend, &head, &upload, one_way) => answer,
                 () = self.health.hangs(index), if repeatable => Err(Failure::Broken),
@@ -250,13 +256,33 @@ impl Front {
         })
     }
 
-    /// The PoPs, nearest first. Those that do not answer come last: a check may be out of date, and when no PoP is
-    /// healthy a refusal costs nothing.
+    /// Nothing new goes to a PoP; resolves once nothing waits for it, or after [`DRAIN_TIMEOUT`].
+    pub(crate) async fn leave(&self, index: usize) {
+        self.health.leave(index, true);
+        let emptied = async {
+            while self.health.waiting(index) > 0 {
+                tokio::time::sleep(LEAVE_INTERVAL).await;
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, emptied).await;
+    }
+
+    /// A PoP that had left is there again, once a check finds it.
+    pub(crate) fn enter(&self, index: usize) {
+        self.health.leave(index, false);
+    }
+
+    /// The PoPs, nearest first; of those at one place, the one that fewest requests wait for. Those that do not answer come
+    /// last: a check may be out of date, and when no PoP is healthy a refusal costs nothing.
     fn order(&self, from: (f64, f64)) -> Vec<usize> {
-        let key =
-            |index: &usize| (!self.health.is_up(*index), distance_km(from, self.config.backends[*index].coordinates));
-        let mut order: Vec<_> = (0..self.config.backends.len()).map(|index| (key(&index), index)).collect();
-        order.sort_by(|((down_a, km_a), _), ((down_b, km_b), _)| down_a.cmp(down_b).then(km_a.total_cmp(km_b)));
+        let key = |index: usize| {
+            let km = distance_km(from, self.config.backends[index].coordinates);
+            (!self.health.is_up(index), km, self.health.waiting(index))
+        };
+        let mut order: Vec<_> = (0..self.config.backends.len()).map(|index| (key(index), index)).collect();
+        order.sort_by(|((down_a, km_a, waiting_a), _), ((down_b, km_b, waiting_b), _)| {
+            down_a.cmp(down_b).then(km_a.total_cmp(km_b)).then(waiting_a.cmp(waiting_b))
+        });
         order.into_iter().map(|(_, index)| index).collect()
     }
 

@@ -2,8 +2,10 @@
 
 pub(crate) mod banner;
 pub(crate) mod child;
+pub(crate) mod decisions;
 pub(crate) mod launch;
 pub(crate) mod lock;
 pub(crate) mod plan;
 pub(crate) mod ports;
+pub(crate) mod scale;
 pub(crate) mod supervise;

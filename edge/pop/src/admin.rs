@@ -3,6 +3,7 @@
 //! ```text
 //! GET, HEAD   /health    200 when this PoP can serve, 503 when it cannot; for anybody
 //! GET, HEAD   /metrics   what it counts, for Prometheus; with the token
+//! GET, HEAD   /scale     what it has under way, for autoscalers, as JSON; with the token
 //! ```
 
 use std::net::TcpListener;
@@ -17,6 +18,7 @@ use origin::token::Token;
 use tokio::sync::watch;
 
 use crate::fault::problem;
+use crate::load::Report;
 use crate::metrics::{Format, page};
 use crate::request::ready;
 use crate::state::State;
@@ -41,8 +43,8 @@ pub(crate) async fn serve(
 
 fn answer(state: &State, token: &Token, request: &Request<Incoming>) -> Response<Bytes> {
     let path = request.uri().path();
-    if !["/health", "/metrics"].contains(&path) {
-        let message = "there is nothing at this path; GET /health and /metrics are what is here";
+    if !["/health", "/metrics", "/scale"].contains(&path) {
+        let message = "there is nothing at this path; GET /health, /metrics and /scale are what is here";
         return problem(StatusCode::NOT_FOUND, "request/not-found", message, None);
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
@@ -63,8 +65,13 @@ fn answer(state: &State, token: &Token, request: &Request<Incoming>) -> Response
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
             return response;
         }
-        let format = Format::of(request.headers());
-        (format.content_type(), page(state, format))
+        if path == "/scale" {
+            let report = Report::new(state, ready(state).is_ok(), crate::metrics::cpu());
+            ("application/json", serde_json::to_string(&report).unwrap_or_default())
+        } else {
+            let format = Format::of(request.headers());
+            (format.content_type(), page(state, format))
+        }
     };
     let mut response = Response::new(Bytes::from(text));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

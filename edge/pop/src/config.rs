@@ -70,7 +70,7 @@ pub struct Config {
     /// Region nodes that may run functions in this PoP's place, the one to be asked first in front; none by default.
     pub regions: Vec<RegionNode>,
     /// What a request costs here and in the region; without both, cost decides nothing.
-    pub prices: Option<Prices>,
+    pub place_prices: Option<Prices>,
     /// Set for a region node: what functions have there. It serves PoPs of its fleet alone, and has no region itself.
     pub region: Option<RegionLimits>,
 }

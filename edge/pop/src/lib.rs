@@ -22,6 +22,7 @@ mod head;
 mod head_timer;
 mod heavy;
 mod listen;
+mod load;
 mod meter;
 mod metrics;
 mod notes;

@@ -17,6 +17,7 @@ use crate::cell;
 use crate::config::{Config, StartError};
 use crate::engine;
 use crate::follow::Follower;
+use crate::load;
 use crate::meter;
 use crate::purge;
 use crate::state::State;
@@ -91,6 +92,7 @@ pub fn run(
     if let (Some(listener), Some(config)) = (admin, &config.admin) {
         let (state, token) = (Arc::clone(&state), Token::new(&config.token));
         thread("admin", move |runtime| {
+            runtime.spawn(load::follow(Arc::clone(&state)));
             if let Err(error) = runtime.block_on(admin::serve(state, token, listener, gone)) {
                 tracing::error!(%error, "the admin listener has ended");
             }

@@ -22,6 +22,7 @@ use count::Totals;
 pub(crate) use count::{Histogram, Tally};
 use page::Samples;
 pub(crate) use page::{Format, page};
+pub(crate) use process::cpu;
 use series::Functions;
 pub(crate) use series::{Series, Share};
 
@@ -560,6 +561,32 @@ pub(crate) const TABLE: &[Row] = &[
         labels: &[],
         help: "Connections of clients; each worker takes 10000 at most.",
         read: |state, samples| samples.put(&[], state.metrics.sum(|worker| &worker.connections)),
+    },
+    Row {
+        name: "skerry_requests_in_flight",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Requests under way, to the last byte of the answer and of what runs after it.",
+        read: |state, samples| samples.put(&[], state.load.now()),
+    },
+    Row {
+        name: "skerry_requests_in_flight_mean",
+        kind: Kind::Gauge,
+        labels: &["window"],
+        help: "Their mean over a minute (stable) and six seconds (panic): what replicas are to be counted by.",
+        read: |state, samples| {
+            let means = state.load.means(state.micros());
+            for (window, mean) in ["stable", "panic"].into_iter().zip(means) {
+                samples.put(&[window], mean.unwrap_or_default());
+            }
+        },
+    },
+    Row {
+        name: "skerry_requests_in_flight_seconds_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Request-seconds under way: its rate is the mean in flight over any window.",
+        read: |state, samples| samples.put(&[], Duration::from_micros(state.load.sum(state.micros())).as_secs_f64()),
     },
     Row {
         name: "skerry_received_bytes_total",

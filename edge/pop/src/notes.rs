@@ -41,6 +41,8 @@ pub(crate) struct Notes {
     pub(crate) sent: Cell<u64>,
     pub(crate) end: Cell<End>,
     line: Cell<Option<(Rc<Worker>, Line)>>,
+    /// Where the request is under way.
+    worker: Option<Rc<Worker>>,
 }
 
 /// How the body of a response ended.
@@ -65,6 +67,14 @@ impl End {
 }
 
 impl Notes {
+    /// Of a request that has come to this worker.
+    pub(crate) fn of(worker: &Rc<Worker>) -> Self {
+        worker.state.load.enter(worker.index, worker.state.micros());
+        let mut notes = Self::default();
+        notes.worker = Some(Rc::clone(worker));
+        notes
+    }
+
     /// What is noted of requests to origins, to be added to; also by those that go on when the client has its answer.
     pub(crate) fn asked(&self) -> &Arc<Asked> {
         self.asked.get_or_init(Arc::default)
@@ -110,6 +120,9 @@ impl Notes {
 
 impl Drop for Notes {
     fn drop(&mut self) {
+        if let Some(worker) = &self.worker {
+            worker.state.load.leave(worker.index, worker.state.micros());
+        }
         let Some((worker, mut line)) = self.line.take() else { return };
         self.rest();
         line.end = self.end.get();

@@ -137,6 +137,7 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn new(worker: Rc<Worker>, request_id: HeaderValue, method: Method, uri: Uri) -> Self {
+        let notes = Rc::new(Notes::of(&worker));
         Self {
             worker,
             began: Instant::now(),
@@ -148,7 +149,7 @@ impl Record {
             function: None,
             timing: None,
             front: None,
-            notes: Rc::default(),
+            notes,
             for_pop: false,
             answered: None,
         }

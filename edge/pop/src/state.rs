@@ -21,6 +21,7 @@ use crate::budgets::Shown;
 use crate::config::{Config, Prices, Protection, RegionLimits, StartError};
 use crate::function::Function;
 use crate::head::cdn_id;
+use crate::load::Load;
 use crate::meter::Meter;
 use crate::metrics::Metrics;
 use crate::purge::Standing;
@@ -69,6 +70,7 @@ pub(crate) struct State {
     pub(crate) limiters: Limiters,
     pub(crate) metrics: Metrics,
     pub(crate) meter: Meter,
+    pub(crate) load: Load,
     /// How far the budgets of functions are used up, for the metrics.
     pub(crate) budgets: Mutex<BTreeMap<String, Shown>>,
     pub(crate) strikes: Strikes,
@@ -111,7 +113,7 @@ impl State {
             tier: Tier::new(&config.shields, &config.token, &config.protection),
             regions: Regions::new(&config.regions, &config.token, &config.protection),
             fallback: Fallback::default(),
-            prices: config.prices,
+            prices: config.place_prices,
             region: config.region,
             protection: config.protection.clone(),
             trust: config.trust.clone(),
@@ -128,6 +130,7 @@ impl State {
             limiters: Limiters::default(),
             metrics: Metrics::new(config.workers.max(1), config.metrics_functions),
             meter: Meter::new(config.workers.max(1)),
+            load: Load::new(config.workers.max(1)),
             budgets: Mutex::default(),
             strikes: Strikes::open(&config.data),
             isolation: config.isolation,

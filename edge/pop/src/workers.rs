@@ -90,6 +90,7 @@ impl Workers {
     /// [`StartError::Thread`].
     pub(crate) fn start(&mut self, index: usize, listener: TcpListener) -> Result<(), StartError> {
         let number = self.next;
+        self.state.load.begin(index, self.state.micros());
         self.next += 1;
         let (orders, order) = watch::channel(Order::Serve);
         let open = Arc::<Connections>::default();

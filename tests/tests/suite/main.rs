@@ -28,6 +28,7 @@ mod purge;
 mod rate_limit;
 mod region;
 mod runtime;
+mod scaling;
 mod site;
 mod starts;
 mod streaming;

@@ -187,7 +187,7 @@ impl Pop {
             protection: self.protection.protection(),
             shields: self.shield,
             regions: self.region,
-            prices: self.edge_price.zip(self.region_price).map(|(edge, region)| pop::Prices { edge, region }),
+            place_prices: self.edge_price.zip(self.region_price).map(|(edge, region)| pop::Prices { edge, region }),
             region: None,
             // The very program that runs, even when another has taken its name since: both must be of one build.
             cell_program: Some("/proc/self/exe".into()),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 
+use super::meter::MeterArgs;
 use super::pop::{default_workers, serve, workers};
 use super::protection::ProtectionArgs;
 use crate::access::TokenArgs;
@@ -71,6 +72,8 @@ pub(crate) struct Region {
     /// What stands between functions, as for `skerry pop`
     #[arg(long, value_name = "WALL", default_value_t = pop::Isolation::Isolate)]
     isolation: pop::Isolation,
+    #[command(flatten)]
+    meter: MeterArgs,
     #[command(flatten)]
     protection: ProtectionArgs,
     /// Address for health checks and metrics (GET /health and /metrics, the latter with the token) [default: none]
@@ -143,6 +146,8 @@ impl Region {
             cache_bytes: self.cache,
             cache_disk: None,
             metrics_functions: 100,
+            meter_every: self.meter.every(),
+            prices: self.meter.prices()?,
             isolate_bytes: self.isolates,
             ready: usize::from(self.ready),
             snapshot_maker: std::env::current_exe().ok(),
@@ -150,7 +155,7 @@ impl Region {
             protection: self.protection.protection(),
             shields: Vec::new(),
             regions: Vec::new(),
-            prices: None,
+            place_prices: None,
             region: Some(pop::RegionLimits { memory, cpu, wall, at_a_time: functions_at_a_time as usize }),
             cell_program: Some("/proc/self/exe".into()),
         };

@@ -20,6 +20,7 @@ use crate::up::banner::Call;
 use crate::up::launch::{self, Settings, Source};
 use crate::up::lock::StateLock;
 use crate::up::plan::{self, Plan, PopPlan, RegionPlan};
+use crate::up::scale::Scaling;
 
 /// Most functions deployed from one folder.
 const MAX_FUNCTIONS: usize = 200;
@@ -87,6 +88,10 @@ pub(crate) struct Up {
     /// Networks that functions may fetch from although they are not public, for instance 127.0.0.1/32
     #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     allow_fetch: Vec<IpNet>,
+    /// How many processes PoPs have: a TOML file with a policy for each PoP that is to scale, as in README.md, "Scaling"
+    /// [default: one each]
+    #[arg(long, value_name = "FILE")]
+    scale: Option<PathBuf>,
     #[command(flatten)]
     meter: MeterArgs,
     #[command(flatten)]
@@ -132,6 +137,7 @@ impl Up {
         if let Some(unknown) = shields.iter().find(|shield| !is_pop(shield)) {
             return Err(Failure::Usage(format!("--shield names {unknown}, which is no PoP of --pops")));
         }
+        let scaling = self.scale.as_deref().map(|file| Scaling::read(file, &plan)).transpose()?;
         let folders = if self.no_functions { Vec::new() } else { functions(&self.functions)? };
         let lock = StateLock::acquire(&self.state)?;
         // A port in use is worth knowing before functions are built; it is taken for good afterwards.
@@ -147,6 +153,7 @@ impl Up {
             cache_disk: self.cache_disk,
             isolates: self.isolates,
             isolation: self.isolation,
+            scaling,
             meter: self.meter.arguments()?,
             protection: self.protection,
             shields,

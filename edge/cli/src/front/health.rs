@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,6 +36,10 @@ pub(crate) struct Health(Vec<State>);
 #[derive(Debug)]
 struct State {
     up: AtomicBool,
+    /// It is about to end: nothing new goes there.
+    leaving: AtomicBool,
+    /// Requests that wait for the head of its answer.
+    waiting: AtomicUsize,
     /// Whether the last check found it silent: it takes connections and answers nothing, as a stopped process does.
     silent: watch::Sender<bool>,
     /// Ends the pause before the next check.
@@ -43,15 +47,42 @@ struct State {
 }
 
 impl Health {
-    /// `count` PoPs, all up.
-    pub(super) fn new(count: usize) -> Self {
-        let state = || State { up: AtomicBool::new(true), silent: watch::Sender::new(false), check: Notify::new() };
-        Self((0..count).map(|_| state()).collect())
+    /// PoPs that are up or not.
+    pub(super) fn new(up: impl Iterator<Item = bool>) -> Self {
+        let state = |up| State {
+            up: AtomicBool::new(up),
+            leaving: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            silent: watch::Sender::new(false),
+            check: Notify::new(),
+        };
+        Self(up.map(state).collect())
     }
 
-    /// Whether the PoP `index` answers.
+    /// Whether the PoP `index` answers and goes on doing so.
     pub(crate) fn is_up(&self, index: usize) -> bool {
-        self.0.get(index).is_some_and(|state| state.up.load(Ordering::Relaxed))
+        let open = |state: &State| state.up.load(Ordering::Relaxed) && !state.leaving.load(Ordering::Relaxed);
+        self.0.get(index).is_some_and(open)
+    }
+
+    /// Requests that wait for the head of its answer.
+    pub(super) fn waiting(&self, index: usize) -> usize {
+        self.0.get(index).map_or(0, |state| state.waiting.load(Ordering::Relaxed))
+    }
+
+    /// One more of them, until what is returned is dropped.
+    pub(super) fn wait(&self, index: usize) -> Option<Waiting<'_>> {
+        let state = self.0.get(index)?;
+        state.waiting.fetch_add(1, Ordering::Relaxed);
+        Some(Waiting(state))
+    }
+
+    /// The PoP ends soon, or does not any more.
+    pub(super) fn leave(&self, index: usize, leaving: bool) {
+        if let Some(state) = self.0.get(index) {
+            state.leaving.store(leaving, Ordering::Relaxed);
+            state.check.notify_one();
+        }
     }
 
     /// Resolves when a check finds the PoP silent that was not before. One that has been silent all along is asked only
@@ -79,6 +110,15 @@ impl Health {
         if let Some(state) = self.0.get(index) {
             state.check.notify_one();
         }
+    }
+}
+
+/// A request that waits.
+pub(super) struct Waiting<'a>(&'a State);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -91,6 +91,7 @@ async fn front(pops: &[(&str, SocketAddr, (f64, f64))]) -> SocketAddr {
             name: (*name).to_owned(),
             address: *address,
             coordinates: *coordinates,
+            runs: true,
         })
         .collect();
     let trust = vec!["127.0.0.0/8".parse().unwrap()];
@@ -191,8 +192,8 @@ async fn a_pop_that_comes_back_is_found_by_the_health_check() {
     let address = lhr.address;
     let config = Config {
         backends: vec![
-            Backend { name: "lhr".to_owned(), address, coordinates: LONDON },
-            Backend { name: "iad".to_owned(), address: iad.address, coordinates: WASHINGTON },
+            Backend { name: "lhr".to_owned(), address, coordinates: LONDON, runs: true },
+            Backend { name: "iad".to_owned(), address: iad.address, coordinates: WASHINGTON, runs: true },
         ],
         locate: Box::new(locate),
         trust: vec![],
@@ -270,7 +271,7 @@ async fn http_2_without_tls_is_spoken_too() {
 #[tokio::test]
 async fn distance_delays_an_answer_by_at_least_the_round_trip() {
     let lhr = StubPop::start("lhr").await;
-    let backends = vec![Backend { name: "lhr".to_owned(), address: lhr.address, coordinates: LONDON }];
+    let backends = vec![Backend { name: "lhr".to_owned(), address: lhr.address, coordinates: LONDON, runs: true }];
     let hop = Some(Duration::from_millis(60));
     let front = Arc::new(Front::new(Config { backends, locate: Box::new(locate), trust: vec![], hop }, alarm()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -300,7 +301,7 @@ async fn closing_finishes_what_is_under_way() {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nslow").await;
         }
     });
-    let backends = vec![Backend { name: "lhr".to_owned(), address: pop, coordinates: LONDON }];
+    let backends = vec![Backend { name: "lhr".to_owned(), address: pop, coordinates: LONDON, runs: true }];
     let config = Config { backends, locate: Box::new(locate), trust: vec![], hop: None };
     let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = door.local_addr().unwrap();

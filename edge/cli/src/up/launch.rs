@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,9 +19,11 @@ use tokio::task::JoinSet;
 
 use super::banner;
 use super::child::{self, Child, Recipe};
+use super::decisions::Log;
 use super::lock::StateLock;
 use super::plan::{Plan, PopPlan, RegionPlan};
-use super::ports::Reserved;
+use super::ports::{self, Reserved, Wanted};
+use super::scale::{Scaler, Scaling, Spare};
 use super::supervise::{Backoff, Event, Member, Probe, until};
 use crate::access;
 use crate::alarm::Alarm;
@@ -65,6 +67,8 @@ pub(crate) struct Settings {
     pub isolates: u64,
     /// What stands between functions, at least.
     pub isolation: pop::Isolation,
+    /// How many processes PoPs have; one each without.
+    pub scaling: Option<Scaling>,
     /// Arguments of each PoP for metering.
     pub meter: Vec<OsString>,
     /// Names of the PoPs that the others ask instead of the origin.
@@ -86,6 +90,7 @@ struct Running {
     fleet: Arc<Mutex<Fleet>>,
     origin: (Member, Child),
     pops: Vec<(Member, Child)>,
+    scalers: Vec<Scaler>,
     front: Arc<Front>,
     door: TcpListener,
     /// Closed when this is dropped, after the processes that use them.
@@ -126,7 +131,11 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Source]) 
     let program = std::env::current_exe()?;
     let mut fleet = describe(settings, lock, token_file, &links);
     let control = Control::new(format!("http://{}", fleet.admin).parse()?, &token);
-    let members = members(settings, &fleet, &program, &control);
+    let spares = spares(settings, &fleet)?;
+    let all = Fleet { pops: [fleet.pops.clone(), spares].concat(), ..fleet.clone() };
+    let mut members = members(settings, &all, &program, &control);
+    let spares = members.drain(1 + fleet.pops.len()..=all.pops.len()).zip(&all.pops[fleet.pops.len()..]);
+    let spares: Vec<(Member, PopNode)> = spares.map(|(member, node)| (member, node.clone())).collect();
     record_commands(&mut fleet, &members);
 
     progress.say("starting the origin");
@@ -150,7 +159,7 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Source]) 
     progress.say("waiting for the PoPs to take the functions up");
     await_pops(&control, &fleet, manifest.generation, &progress).await?;
     let live: Vec<banner::Live> = manifest.functions.into_iter().map(|(name, live)| (name, live.routes)).collect();
-    let front = Arc::new(Front::new(front_config(&settings.plan, database)?, alarm));
+    let front = Arc::new(Front::new(front_config(&settings.plan, &all, database)?, alarm));
     let door = door.ok_or_else(|| Failure::Failed("there is no front door".to_owned()))?.listener;
     door.set_nonblocking(true)?;
     let door = TcpListener::from_std(door)?;
@@ -163,7 +172,9 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Source]) 
         let table = banner::addresses(&fleet, &settings.call.here);
         output::print(format_args!("{table}\nTry:\n{lines}\nCtrl-C ends all of it.\n"))?;
     }
-    Ok(Running { fleet: Arc::new(Mutex::new(fleet)), origin, pops, front, door, links: links.all })
+    let fleet = Arc::new(Mutex::new(fleet));
+    let scalers = scalers(settings, spares, &front, &fleet, &token, lock);
+    Ok(Running { fleet, origin, pops, scalers, front, door, links: links.all })
 }
 
 /// Watches over everything until `shutdown`, then ends it in the order in which requests come: the front door, the PoPs,
@@ -172,7 +183,7 @@ async fn start(settings: &mut Settings, lock: &StateLock, functions: &[Source]) 
 /// # Errors
 /// That it was hurried.
 async fn keep(running: Running, shutdown: impl Future<Output = ()>, hurry: impl AsyncFnOnce()) -> Result<(), Failure> {
-    let Running { fleet, origin, pops, front, door, links } = running;
+    let Running { fleet, origin, pops, scalers, front, door, links } = running;
     let (stop_door, mut door_stopped) = watch::channel(false);
     let (stop_pops, pops_stopped) = watch::channel(false);
     let (stop_origin, origin_stopped) = watch::channel(false);
@@ -182,6 +193,10 @@ async fn keep(running: Running, shutdown: impl Future<Output = ()>, hurry: impl 
         member.supervise(child, Backoff::default(), stopped, move |member, event| tell(&fleet, member, event))
     };
     let mut watching: JoinSet<()> = pops.into_iter().map(|pop| watch_over(pop, pops_stopped.clone())).collect();
+    for scaler in scalers {
+        let fleet = Arc::clone(&fleet);
+        watching.spawn(scaler.run(pops_stopped.clone(), move |member, event| tell(&fleet, member, event)));
+    }
     let mut watching_origin = JoinSet::new();
     watching_origin.spawn(watch_over(origin, origin_stopped));
     shutdown.await;
@@ -492,18 +507,72 @@ fn record_commands(fleet: &mut Fleet, members: &[Member]) {
     own.zip(commands).for_each(|(own, command)| *own = command);
 }
 
-fn front_config(plan: &Plan, database: Database) -> Result<front::Config, Failure> {
+/// Processes that may run beside the first ones of their PoPs.
+fn spares(settings: &Settings, fleet: &Fleet) -> Result<Vec<PopNode>, Failure> {
+    let mut spares = Vec::new();
+    for pop in &fleet.pops {
+        for number in 0..settings.scaling.as_ref().map_or(0, |scaling| scaling.spare(&pop.name)) {
+            let name = format!("{}-{}", pop.name, number + 2);
+            let free = || Wanted { address: (Ipv4Addr::LOCALHOST, 0).into(), what: name.clone(), flag: "--scale" };
+            let reserved = ports::reserve(&[free(), free()])?;
+            let log = pop.log.with_file_name(format!("{name}.log"));
+            let (address, admin) = (reserved[0].address, reserved[1].address);
+            spares.push(PopNode { name, address, admin, log, ..pop.clone() });
+        }
+    }
+    Ok(spares)
+}
+
+fn scalers(
+    settings: &Settings,
+    spares: Vec<(Member, PopNode)>,
+    front: &Arc<Front>,
+    fleet: &Arc<Mutex<Fleet>>,
+    token: &str,
+    lock: &StateLock,
+) -> Vec<Scaler> {
+    let Some(scaling) = &settings.scaling else { return Vec::new() };
+    let log = Arc::new(Log::new(&lock.folder));
+    let pops = fleet.lock().unwrap_or_else(PoisonError::into_inner).pops.clone();
+    let mut rest = spares.into_iter().enumerate().peekable();
+    let mut scalers = Vec::new();
+    for pop in &pops {
+        let Some(own) = scaling.pops.get(&pop.name) else { continue };
+        let mut spares = Vec::new();
+        while let Some((number, (member, mut node))) = rest.next_if(|(_, (_, node))| node.place == pop.place) {
+            node.command = member.recipe.command();
+            spares.push(Spare { node, member, place: spares.len() + 1, backend: pops.len() + number });
+        }
+        scalers.push(Scaler {
+            name: pop.name.clone(),
+            admin: pop.admin,
+            workers: settings.workers.unwrap_or(1),
+            scaling: own.clone(),
+            every: scaling.every(),
+            spares,
+            front: Arc::clone(front),
+            fleet: Arc::clone(fleet),
+            token: token.to_owned(),
+            log: Arc::clone(&log),
+        });
+    }
+    scalers
+}
+
+fn front_config(plan: &Plan, all: &Fleet, database: Database) -> Result<front::Config, Failure> {
     let locate = move |address| {
         let location = database.lookup(address).ok()?;
         let coordinates = location.point()?;
         Some(Spot { coordinates, label: location.country.unwrap_or_else(|| "unknown".to_owned()) })
     };
+    let backend = |(number, pop): (usize, &PopNode)| Backend {
+        name: pop.name.clone(),
+        address: pop.address,
+        coordinates: pop.place.coordinates(),
+        runs: number < plan.pops.len(),
+    };
     Ok(front::Config {
-        backends: plan
-            .pops
-            .iter()
-            .map(|pop| Backend { name: pop.city.code.to_owned(), address: pop.address, coordinates: pop.city.point() })
-            .collect(),
+        backends: all.pops.iter().enumerate().map(backend).collect(),
         locate: Box::new(locate),
         trust: TRUST.iter().map(|net| net.parse::<IpNet>()).collect::<Result<_, _>>()?,
         hop: plan.hop,

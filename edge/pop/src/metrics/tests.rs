@@ -39,7 +39,7 @@ fn state(most: usize) -> std::sync::Arc<State> {
         protection: crate::config::Protection::default(),
         shields: Vec::new(),
         regions: Vec::new(),
-        prices: None,
+        place_prices: None,
         region: None,
     })
     .unwrap()
