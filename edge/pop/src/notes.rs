@@ -215,7 +215,7 @@ impl Line {
         let (cpu_us, wall_us, memory_mb_ms) = (some(usage.cpu_us), ran(usage.wall_us), ran(usage.memory_mb_ms));
         let (fills, reads) = (some(usage.cache_fills), some(usage.object_reads));
         // Both have the same fields.
-        macro_rules! line {
+        macro_rules! access {
             ($level:ident $(, $words:expr)*) => {
                 tracing::$level!(target: "access", %pop, %method, path, status, function = %label, request_id = %request_id,
                     trace_id, place, why, millis, code, cohort = cohort_label, bytes, end, cpu_us, wall_us, memory_mb_ms, fills, reads
@@ -223,8 +223,8 @@ impl Line {
             };
         }
         match fault {
-            Some(fault) if status >= 500 => line!(error, "{fault}"),
-            _ => line!(info),
+            Some(fault) if status >= 500 => access!(error, "{fault}"),
+            _ => access!(info),
         }
         state.meter.add(worker, function.as_ref(), *cohort, *usage);
     }

@@ -1,8 +1,11 @@
 //! The admin API: who may use it, what it takes, what it refuses.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use http::{Method, StatusCode};
+use origin::api::{Delivery, UsageBatch, UsageRow};
 use origin::bundle::{Bundle, Digest, MAX_BUNDLE_BYTES};
 use origin::client::{Control, ControlError, Upload};
 use origin::store::{Attributes, Body};
@@ -55,6 +58,11 @@ async fn unknown_paths_and_methods_are_told_apart() {
         (Method::POST, "/v1/poll".to_owned(), 400, ""),
         (Method::POST, "/v1/functions/a/deploy".to_owned(), 400, ""),
         (Method::GET, "/v1/manifest?after=x".to_owned(), 400, ""),
+        (Method::DELETE, "/v1/usage".to_owned(), 405, "GET, POST"),
+        (Method::GET, "/v1/usage/alerts".to_owned(), 405, "POST"),
+        (Method::GET, "/v1/usage".to_owned(), 400, ""),
+        (Method::GET, "/v1/usage?period=2026-13".to_owned(), 400, ""),
+        (Method::POST, "/v1/usage".to_owned(), 400, ""),
     ];
     for (method, path, status, allow) in cases {
         let reply = origin.admin(method.clone(), &path, "").await;
@@ -140,6 +148,29 @@ async fn bundles_that_cannot_work_are_refused_before_anything_changes() {
     control.put_bundle(&version, bytes, None).await.unwrap();
     assert_eq!(code(&control.deploy(&name("other"), &version).await.unwrap_err()), "deploy/other-function");
     assert_eq!(control.manifest().await.unwrap().generation, 0);
+    origin.stop().await;
+}
+
+#[tokio::test]
+async fn usage_is_added_once_and_a_wrong_clock_is_told_so() {
+    let origin = Origin::start().await;
+    let deliver = async |day: &str, number| {
+        let used = [("requests".to_owned(), 5)].into();
+        let row = UsageRow { day: day.to_owned(), function: "hello".to_owned(), used, ..UsageRow::default() };
+        let batch = Some(UsageBatch { ledger: "a1".to_owned(), number, rows: vec![row] });
+        let delivery = Delivery { pop: "fra".to_owned(), batch, watch: vec!["hello".to_owned()] };
+        origin.control.deliver(&delivery, Duration::from_secs(10)).await
+    };
+    let refused = deliver("2999-01-01", 1).await.unwrap_err();
+    assert_eq!(code(&refused), origin::usage::DAY);
+    let ask = Delivery { pop: "fra".to_owned(), batch: None, watch: Vec::new() };
+    let today = origin.control.deliver(&ask, Duration::from_secs(10)).await.unwrap().day;
+    for _ in 0..2 {
+        let receipt = deliver(&today, 1).await.unwrap();
+        assert_eq!((receipt.acknowledged, receipt.totals["hello"].month.all["requests"]), (Some(1), 5));
+    }
+    let report = origin.control.usage(&today).await.unwrap();
+    assert_eq!(report.pops["fra"].iter().map(|row| row.used["requests"]).collect::<Vec<_>>(), [5]);
     origin.stop().await;
 }
 

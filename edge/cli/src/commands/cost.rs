@@ -1,5 +1,6 @@
 //! `skerry cost`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,6 +9,7 @@ use capacity::usage::bill::{Bill, LAMBDA_MIN_MB, Metered, Terms, metered, own, o
 use capacity::usage::{Meter, Usage, UsageKey};
 use clap::{Args, ValueEnum};
 use origin::api::{Alert, UsageReport};
+use origin::client::ControlError;
 use serde::Serialize;
 
 use super::meter::{book, own_machine};
@@ -43,7 +45,7 @@ pub(crate) struct Cost {
     /// A price book in place of the one that comes with skerry
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
-    /// Machines that were paid for [default: one for each PoP that delivered something]
+    /// Machines that were paid for [default: one for each PoP that delivered something, or runs now if the period is not over]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=100_000))]
     machines: Option<u32>,
     /// Days after which a price is called stale
@@ -140,16 +142,28 @@ impl Cost {
         let period = self.month.clone().unwrap_or_else(|| self.day.unwrap_or(today).to_string());
         let access = self.access.find(&std::env::current_dir()?)?;
         let control = access.control()?;
-        let report = super::runtime()?.block_on(async { control.usage(&period).await })?;
-        let answer = self.answer(report, &prices, today)?;
+        let is_now = today.to_string().starts_with(&period);
+        let (report, running) = super::runtime()?.block_on(async {
+            // One that is idle costs as much; which there were in the past, nobody knows.
+            let running = if is_now { control.pops().await? } else { Vec::new() };
+            Ok::<_, ControlError>((control.usage(&period).await?, running))
+        })?;
+        let running = running.into_iter().map(|pop| pop.name).collect();
+        let answer = self.answer(report, running, &prices, today)?;
         if self.json { output::json(&answer) } else { output::print(self.text(&answer)) }
     }
 
-    fn answer(&self, report: UsageReport, prices: &PriceBook, today: Date) -> Result<Answer, Failure> {
+    fn answer(
+        &self,
+        report: UsageReport,
+        running: BTreeSet<String>,
+        prices: &PriceBook,
+        today: Date,
+    ) -> Result<Answer, Failure> {
         let machine = own_machine(prices)?;
         let months = if self.month.is_some() { 1.0 } else { 24.0 / MONTH_HOURS };
-        let delivered = report.pops.values().filter(|rows| !rows.is_empty()).count();
-        let machines = self.machines.unwrap_or_else(|| u32::try_from(delivered).unwrap_or(u32::MAX));
+        let pops = report.pops.keys().chain(&running).collect::<BTreeSet<_>>().len();
+        let machines = self.machines.unwrap_or_else(|| u32::try_from(pops).unwrap_or(u32::MAX));
         let is_wanted = |function: &str| self.function.as_ref().is_none_or(|wanted| wanted == function);
         let (mut meter, alerts) = (Meter::new(usize::MAX), report.alerts);
         for (pop, rows) in report.pops {
@@ -217,14 +231,13 @@ impl Cost {
         }
         let mark = |unverified: bool| if unverified { "*" } else { "" };
         let mut text = format!("{}\n", self.rows(answer));
-        let machines = if own.machines == 1 { "machine" } else { "machines" };
-        text.push_str(&format!(
-            "Own machines: {} {machines} like {}{}, {} {currency} for {period}.\n\n",
-            own.machines,
-            own.machine,
-            mark(own.unverified),
-            own.total
-        ));
+        let (machine, star, total) = (&own.machine, mark(own.unverified), own.total);
+        let whose = match (&self.function, own.machines) {
+            (Some(function), _) => format!("The part of {function} in machines like {machine}{star}"),
+            (None, 1) => format!("One machine like {machine}{star}"),
+            (None, machines) => format!("{machines} machines like {machine}{star}"),
+        };
+        text.push_str(&format!("{whose} and what was sent: {total} {currency} for {period}.\n\n"));
         let mut table = Table::new(&[("THE SAME ELSEWHERE", Align::Left), (CURRENCY, Align::Right), ("", Align::Left)]);
         for place in elsewhere {
             table.row([place.name, &place.total.to_string(), mark(place.unverified)]);
