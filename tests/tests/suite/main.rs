@@ -18,6 +18,7 @@ mod hostile_answers;
 mod http;
 mod http_cache_tests;
 mod jwt;
+mod kubernetes;
 mod limits;
 mod lost;
 mod meter;
