@@ -14,7 +14,7 @@
 //! numbers that PoPs have seen already; nobody has to notice the loss for caches to be right after it.
 
 pub use log::{Log, PurgeError};
-pub use scope::{MAX_HOST_BYTES, MAX_TAG_BYTES, MAX_URL_BYTES, Scope, ScopeError};
+pub use scope::{MAX_HOST_BYTES, MAX_TAG_BYTES, MAX_URL_BYTES, Part, Scope, ScopeError};
 pub use wire::{Confirmation, MAX_SCOPES, PurgeFollower, PurgePage, PurgePoll, PurgeRequest, Purges, Receipt};
 
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,8 @@ impl Batch {
 
     /// Roughly its length as JSON.
     fn bytes(&self) -> u64 {
-        100 + self.scopes.iter().map(|scope| scope.text().len() as u64 + 16).sum::<u64>()
+        let around =
+            |scope: &Scope| if let Scope::Front { function, .. } = scope { 48 + function.as_str().len() } else { 16 };
+        100 + self.scopes.iter().map(|scope| (scope.text().len() + around(scope)) as u64).sum::<u64>()
     }
 }

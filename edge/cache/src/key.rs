@@ -21,6 +21,9 @@ pub struct Key {
     parts: Option<Arc<str>>,
 }
 
+/// In front of the parts of a key that has an owner, who is the first of them.
+const OWNED: char = '@';
+
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.uri.hash(state);
@@ -63,6 +66,22 @@ impl Key {
         }
         self.parts = (!joined.is_empty()).then(|| joined.into());
         self
+    }
+
+    /// The same URI, for an owner: what the owner purges of its own ([`Scope::Own`](crate::Scope::Own)) is under keys made
+    /// so, and they are equal to none of another owner or of none.
+    #[must_use]
+    pub fn owned<'a>(self, owner: &'a str, parts: impl IntoIterator<Item = &'a str>) -> Self {
+        let joined = self.with_parts(std::iter::once(owner).chain(parts));
+        // No part begins so: their lengths stand in front.
+        let parts = joined.parts.as_deref().map(|parts| format!("{OWNED}{parts}").into());
+        Self { parts, ..joined }
+    }
+
+    /// Whose it is: see [`Key::owned`].
+    pub(crate) fn owner(&self) -> Option<&str> {
+        let (length, rest) = self.parts.as_deref()?.strip_prefix(OWNED)?.split_once(':')?;
+        rest.get(..length.parse().ok()?)
     }
 
     /// The same URI in a space of its own: no key of another space, or of none, is equal to it, and whoever invalidates
@@ -180,6 +199,18 @@ mod tests {
         assert_ne!(plain.clone().with_parts(["ab", "c"]), plain.clone().with_parts(["a", "bc"]));
         assert_ne!(plain.clone().with_parts([""]), plain);
         assert_eq!(plain.clone().with_parts([]), plain);
+    }
+
+    #[test]
+    fn an_owner_is_told_from_parts_that_look_like_one() {
+        let plain = key("http://h/");
+        for (owner, parts) in [("says", &["a", "@1:b;"][..]), ("", &[]), ("4:x;", &["é"])] {
+            let owned = plain.clone().owned(owner, parts.iter().copied());
+            assert_eq!((owned.owner(), owned.uri()), (Some(owner), plain.uri()));
+            assert_ne!(owned, plain.clone().with_parts(std::iter::once(owner).chain(parts.iter().copied())));
+        }
+        assert_eq!(plain.clone().with_parts(["@4:says;", "says"]).owner(), None);
+        assert_eq!(plain.owner(), None);
     }
 
     proptest! {

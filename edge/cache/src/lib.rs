@@ -72,4 +72,4 @@ pub use failure::{FailureKind, OriginFailure};
 pub use fetch::{CarriesBody, NoStore, direct, fetch};
 pub use key::Key;
 pub use outcome::{Bypass, Outcome};
-pub use purge::{Mode, Purge, Scope};
+pub use purge::{Mode, Part, Purge, Scope};

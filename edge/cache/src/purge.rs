@@ -35,7 +35,20 @@ pub enum Scope {
     Host(String),
     /// All responses that name this in `Cache-Tag` (between commas) or `Surrogate-Key` (between spaces).
     Tag(String),
+    /// Of what is stored for this owner ([`Key::owned`]), a part.
+    Own(String, Part),
     /// All there is.
+    Everything,
+}
+
+/// A part of what an owner has.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// All whose path begins so, whatever their host: `/a/`.
+    Prefix(String),
+    /// All with this tag, as in [`Scope::Tag`].
+    Tag(String),
+    /// All.
     Everything,
 }
 
@@ -87,6 +100,10 @@ struct Rules {
     tags: HashMap<Box<str>, Marks>,
     /// Ordered, so that the prefixes of a text are found without a look at the others.
     prefixes: BTreeMap<Box<str>, Marks>,
+    /// Tags of owners, by [`own`].
+    own_tags: HashMap<Box<str>, Marks>,
+    /// Likewise, prefixes of paths; an empty one stands for everything.
+    own_prefixes: BTreeMap<Box<str>, Marks>,
     /// All of the above but `everything`, the oldest first.
     order: VecDeque<(u64, Scope)>,
     bytes: usize,
@@ -191,6 +208,8 @@ impl Rules {
             Scope::Host(host) => self.hosts.entry(host.as_str().into()).or_default(),
             Scope::Tag(tag) => self.tags.entry(tag.as_str().into()).or_default(),
             Scope::Prefix(prefix) => self.prefixes.entry(prefix.as_str().into()).or_default(),
+            Scope::Own(owner, Part::Tag(tag)) => self.own_tags.entry(own(owner, tag)).or_default(),
+            Scope::Own(owner, part) => self.own_prefixes.entry(own(owner, path(part))).or_default(),
         };
         marks.add(purge);
         self.bytes += cost(&scope);
@@ -211,11 +230,9 @@ impl Rules {
                 Scope::Uri(uri) => drop_if(&mut self.uris, &uri, old),
                 Scope::Host(host) => drop_if(&mut self.hosts, &host, old),
                 Scope::Tag(tag) => drop_if(&mut self.tags, &tag, old),
-                Scope::Prefix(prefix) => {
-                    if self.prefixes.get(prefix.as_str()).is_some_and(old) {
-                        self.prefixes.remove(prefix.as_str());
-                    }
-                }
+                Scope::Prefix(prefix) => drop_prefix_if(&mut self.prefixes, &prefix, old),
+                Scope::Own(owner, Part::Tag(tag)) => drop_if(&mut self.own_tags, &own(&owner, &tag), old),
+                Scope::Own(owner, part) => drop_prefix_if(&mut self.own_prefixes, &own(&owner, path(&part)), old),
                 Scope::Everything => {}
             }
         }
@@ -234,6 +251,10 @@ impl Rules {
         if !self.tags.is_empty() {
             tags(response).for_each(|tag| take(self.tags.get(tag.as_str())));
         }
+        if let Some(owner) = key.owner().filter(|_| !self.own_tags.is_empty() || !self.own_prefixes.is_empty()) {
+            prefixes(&self.own_prefixes, &own(owner, &uri[host.len()..]), |marks| take(Some(marks)));
+            tags(response).for_each(|tag| take(self.own_tags.get(&own(owner, &tag))));
+        }
         judgement
     }
 }
@@ -244,10 +265,32 @@ fn drop_if(rules: &mut HashMap<Box<str>, Marks>, name: &str, old: impl Fn(&Marks
     }
 }
 
+fn drop_prefix_if(rules: &mut BTreeMap<Box<str>, Marks>, name: &str, old: impl Fn(&Marks) -> bool) {
+    if rules.get(name).is_some_and(old) {
+        rules.remove(name);
+    }
+}
+
+/// The name of a rule for what an owner has.
+fn own(owner: &str, what: &str) -> Box<str> {
+    // The length says where the one ends.
+    format!("{}:{owner}{what}", owner.len()).into()
+}
+
+/// How all the paths of a part begin.
+fn path(part: &Part) -> &str {
+    match part {
+        Part::Prefix(prefix) => prefix,
+        Part::Tag(_) | Part::Everything => "",
+    }
+}
+
 /// What a rule takes, about: its text is there twice.
 fn cost(scope: &Scope) -> usize {
     let text = match scope {
         Scope::Uri(text) | Scope::Prefix(text) | Scope::Host(text) | Scope::Tag(text) => text.len(),
+        Scope::Own(owner, Part::Prefix(text) | Part::Tag(text)) => owner.len() + text.len(),
+        Scope::Own(owner, Part::Everything) => owner.len(),
         Scope::Everything => 0,
     };
     2 * text + 128
@@ -297,9 +340,15 @@ fn normalised(scope: &Scope) -> Scope {
         }
         Scope::Prefix(prefix) => Scope::Prefix(located(prefix)),
         Scope::Host(host) => Scope::Host(located(host).trim_end_matches('/').to_owned()),
-        Scope::Tag(tag) => Scope::Tag(tag.trim().to_ascii_lowercase()),
+        Scope::Tag(tag) => Scope::Tag(lower(tag)),
+        Scope::Own(owner, Part::Tag(tag)) => Scope::Own(owner.clone(), Part::Tag(lower(tag))),
+        Scope::Own(..) => scope.clone(),
         Scope::Everything => Scope::Everything,
     }
+}
+
+fn lower(tag: &str) -> String {
+    tag.trim().to_ascii_lowercase()
 }
 
 /// Host and path, the host in lower case and without a default port.
@@ -378,6 +427,41 @@ mod tests {
             Scope::Tag("k1 k2".into()),
         ] {
             assert_eq!(judge(scope.clone(), uri), Judgement::Kept, "{scope:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_owner_purges_is_its_own_whatever_the_host() {
+        let headers: HeaderMap =
+            [(http::HeaderName::from_static("cache-tag"), "News".parse().unwrap())].into_iter().collect();
+        let own = |part| Scope::Own("says".into(), part);
+        let covered = [
+            own(Part::Prefix("/a".into())),
+            own(Part::Prefix("/a/b?c".into())),
+            own(Part::Tag("NEWS".into())),
+            own(Part::Everything),
+        ];
+        let beside = [own(Part::Prefix("/b".into())), own(Part::Prefix("/A".into())), own(Part::Tag("new".into()))];
+        let keys = ["http://h/a/b?c", "https://other:8443/a/b?c"].map(key);
+        for key in keys {
+            let mine = key.clone().owned("says", ["v1"]);
+            let others = [
+                key.clone(),
+                key.clone().owned("say", ["v1"]),
+                key.clone().owned("says2", []),
+                key.with_parts(["says"]),
+            ];
+            for scope in &covered {
+                let purges = purges(&[(scope.clone(), Mode::Hard)]);
+                assert_eq!(purges.judge(0, &mine, &headers), Judgement::Purged, "{scope:?}");
+                for other in &others {
+                    assert_eq!(purges.judge(0, other, &headers), Judgement::Kept, "{scope:?} {other:?}");
+                }
+            }
+            for scope in &beside {
+                let purges = purges(&[(scope.clone(), Mode::Hard)]);
+                assert_eq!(purges.judge(0, &mine, &headers), Judgement::Kept, "{scope:?}");
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use crate::allowed::{Stage, middleware, narrow};
 use crate::invocation::{Body, Held, HeldBody, Outcome, Payload};
 use crate::limits::Limit;
 use crate::ops_body::{op_body_close, op_body_read, op_body_read_all, op_stream_end, op_stream_new, op_stream_write};
-use crate::ops_cache::op_cache;
+use crate::ops_cache::{op_cache, op_purge};
 use crate::ops_coding::{op_body_decode, op_body_length};
 use crate::ops_web::{op_begin, op_done, op_hold, op_md5, op_timing_safe_equal, op_touch, op_wasm_room};
 
@@ -40,6 +40,7 @@ deno_core::extension!(
         op_fetch,
         op_fetch_cancel,
         op_cache,
+        op_purge,
         op_body_read,
         op_body_read_all,
         op_body_close,

@@ -110,7 +110,7 @@ pub const TABLE: [Row; 16] = {
         row(Limit::Buffers, "buffer_bytes", Bytes, [64 * KIB, 64 * MIB, 512 * MIB, 4_096 * MIB], Fails(500), "limit/buffers", "ArrayBuffer bytes of one isolate"),
         row(Limit::Wasm, "wasm_bytes", Bytes, [64 * KIB, 64 * MIB, 512 * MIB, 512 * MIB], Fails(500), "limit/wasm", "WebAssembly memories and modules of one isolate"),
         row(Limit::Stack, "stack_bytes", Bytes, [984 * KIB, 984 * KIB, 984 * KIB, 984 * KIB], Fails(500), "limit/stack", "stack of JavaScript calls"),
-        row(Limit::Subrequests, "subrequests", Count, [0, 50, 10_000, 10_000], Fails(500), "limit/subrequests", "calls of fetch() and of caches of one request"),
+        row(Limit::Subrequests, "subrequests", Count, [0, 50, 10_000, 10_000], Fails(500), "limit/subrequests", "calls of fetch(), caches and ctx.cache.purge() of one request"),
         row(Limit::Connections, "connections", Count, [1, 6, 64, 64], Waits, "limit/connections", "subrequests of one request that await their response head at once"),
         row(Limit::Pending, "pending", Count, [1, 10_000, 50_000, 50_000], Fails(500), "limit/pending", "timers and operations of one request under way at once"),
         row(Limit::RequestBody, "request_body_bytes", Bytes, [1, 100 * MIB, 5_120 * MIB, 5_120 * MIB], Fails(413), "limit/request-body", "bytes of a request body"),

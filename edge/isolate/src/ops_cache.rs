@@ -1,4 +1,4 @@
-//! The op of the Cache API.
+//! The ops of the Cache API and of the cache in front.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,6 +11,9 @@ use deno_error::JsErrorBox;
 use crate::extension::{arrived, body_of, gone, unflatten};
 use crate::invocation::{CacheCall, Held};
 use crate::limits::Limit;
+
+/// Bytes of JSON that name what is purged: more than a purge may name.
+const MOST_PURGED: usize = 1 << 20;
 
 /// Asks a cache of the function, named `cache`. `line` is what is done (GET, PUT or DELETE), a space, and the URL of the
 /// key; what follows `headers` is the response that is put. Counts as a subrequest, as Workers counts it. The status is 0
@@ -70,4 +73,38 @@ pub(crate) async fn op_cache(
         Some(response) => arrived(held, id, response),
         None => Ok((0, Vec::new().into(), 0)),
     }
+}
+
+/// Purges what the cache in front has of the function. `argument` and the result are JSON. Counts as a subrequest.
+#[op2]
+#[string]
+pub(crate) async fn op_purge(
+    state: Rc<RefCell<OpState>>,
+    #[smi] id: u32,
+    #[string] argument: String,
+) -> Result<String, JsErrorBox> {
+    const WHAT: &str = "ctx.cache.purge()";
+    if argument.len() > MOST_PURGED {
+        return Err(JsErrorBox::type_error(format!("{WHAT}: what is named is longer than {MOST_PURGED} bytes")));
+    }
+    let (call, over) = {
+        let mut state = state.borrow_mut();
+        let held = state.borrow_mut::<Held>();
+        held.may_fetch(id, WHAT, 0)?;
+        held.begin(id)?;
+        let invocation = held.invocations.get_mut(id).ok_or_else(gone)?;
+        invocation.subrequests -= 1;
+        let call = invocation.capabilities.call_async(String::new(), "purge".to_owned(), argument);
+        (call, invocation.over())
+    };
+    let over = over.notified();
+    let answer = tokio::select! {
+        answer = call => answer.map_err(JsErrorBox::type_error),
+        () = over => Err(gone()),
+    };
+    let mut state = state.borrow_mut();
+    let held = state.borrow_mut::<Held>();
+    held.done(id);
+    held.touch(id);
+    answer
 }

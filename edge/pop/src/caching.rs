@@ -1,4 +1,5 @@
-//! What a function's `fetch()` says of caching: Cloudflare's `cf` options, and `cache` of the Fetch API.
+//! What a function says of caching: in its `fetch()`, by Cloudflare's `cf` options and `cache` of the Fetch API, and in
+//! `ctx.cache.purge()`.
 //!
 //! What such a call brings into the cache is the function's own: another function that asks for the same URL, or gives the
 //! same `cacheKey`, has its own copy. Cloudflare shares them within a zone; here, one function could make another
@@ -10,6 +11,8 @@ use cache::Key;
 use cache::policy::Overrides;
 use cache::policy::overrides::{Mode, Ttl};
 use http::HeaderValue;
+use origin::bundle::FunctionName;
+use origin::purge::PurgeRequest;
 use serde_json::{Map, Value};
 
 /// Bytes of a `cacheKey`, and of all `cacheTags` of a call. Cloudflare has the latter at 16 KB, too.
@@ -68,6 +71,38 @@ impl Caching {
         let own = (self.overrides.shapes() || self.tags.is_some()).then_some(["fetch", &self.owner]);
         of_url.with_parts(parts.chain(own.into_iter().flatten()))
     }
+}
+
+/// Reads what a function gives to `ctx.cache.purge()`: a purge of what the cache in front has of it, no more.
+///
+/// # Errors
+/// The first option that is not what it should be, for the function's author.
+pub(crate) fn purge(text: &str, function: &FunctionName) -> Result<PurgeRequest, String> {
+    const WHERE: &str = "ctx.cache.purge()";
+    let said: Map<String, Value> = serde_json::from_str(text).map_err(|error| format!("{WHERE}: {error}"))?;
+    let list = |name: &str| match said.get(name) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(value) => {
+            serde_json::from_value(value.clone()).map_err(|_| format!("{WHERE}: {name} must be an array of strings"))
+        }
+    };
+    let (tags, prefixes) = (list("tags")?, list("pathPrefixes")?);
+    let purge_everything = match said.get("purgeEverything") {
+        None | Some(Value::Null) => false,
+        Some(value) => value.as_bool().ok_or_else(|| format!("{WHERE}: purgeEverything must be true or false"))?,
+    };
+    let function = Some(function.clone());
+    let request = PurgeRequest { tags, prefixes, purge_everything, function, ..PurgeRequest::default() };
+    let named = |field| match field {
+        "prefixes" => "pathPrefixes",
+        "purge_everything" => "purgeEverything",
+        other => other,
+    };
+    if !request.purge_everything && request.tags.is_empty() && request.prefixes.is_empty() {
+        return Err(format!("{WHERE}: nothing to purge: give tags, pathPrefixes or purgeEverything"));
+    }
+    request.scopes(named).map_err(|why| format!("{WHERE}: {why}"))?;
+    Ok(request)
 }
 
 fn expected(option: &str, what: &str, found: &Value) -> String {

@@ -19,10 +19,10 @@ use middleware::cohort::Transport;
 use middleware::geo::Location;
 use middleware::jwt::{Attempt, Document, MAX_JWKS_BYTES, Verifier, bearer};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bindings::{Binding, limited, verified};
-use crate::caching::Caching;
+use crate::caching::{self, Caching};
 use crate::cell::VisitParts;
 use crate::fault::origin_code;
 use crate::function::Function;
@@ -33,6 +33,9 @@ use crate::state::{State, unix_seconds};
 use crate::trace::Trace;
 use crate::upstream::{Target, Upstream};
 use crate::worker::Worker;
+
+/// The code of an error in what `ctx.cache.purge()` resolves to. They are told apart by their messages.
+const NOT_PURGED: u32 = 1;
 
 /// What a function sees of a request that is not in its head as it came.
 pub(crate) struct Visit {
@@ -371,6 +374,18 @@ impl isolate::Capabilities for Request {
         method: String,
         argument: String,
     ) -> LocalBoxFuture<'static, Result<String, String>> {
+        if (binding.as_str(), method.as_str()) == ("", "purge") {
+            let ordered = caching::purge(&argument, &self.function.name);
+            let state = Arc::clone(&self.worker.state);
+            return async move {
+                let done = state.purges.order(ordered?).await;
+                // As Cloudflare says it: what could not be done is no exception.
+                let errors: Vec<_> =
+                    done.err().iter().map(|why| json!({ "code": NOT_PURGED, "message": why })).collect();
+                Ok(json!({ "success": errors.is_empty(), "errors": errors }).to_string())
+            }
+            .boxed_local();
+        }
         let Some((verifier, realm)) = self.jwt(&binding).filter(|_| method == "verify") else {
             return async move { Err(format!("there is no {binding}.{method}()")) }.boxed_local();
         };

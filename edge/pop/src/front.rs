@@ -99,10 +99,11 @@ impl Front {
     /// pretends to be. `None` when it has no URL.
     fn key(&self, capabilities: &Request, head: &Parts) -> Option<cache::Key> {
         let url = capabilities.visit.uri(head)?;
-        let mut parts = vec!["front".to_owned(), capabilities.function.name.to_string(), self.version.clone()];
+        let mut parts = vec![self.version.clone()];
         parts.extend(self.parts.iter().map(|part| part.value(capabilities, &head.headers).unwrap_or_default()));
         parts.extend(head::pretences(&head.headers));
-        Some(cache::Key::of_uri(&url)?.with_parts(parts.iter().map(String::as_str)))
+        let key = cache::Key::of_uri(&url)?;
+        Some(key.owned(capabilities.function.name.as_str(), parts.iter().map(String::as_str)))
     }
 }
 

@@ -11,13 +11,15 @@
 //! [`Config::purge_fence`]: crate::Config::purge_fence
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cache::{Mode, Purge, Scope};
+use cache::{Mode, Part, Purge, Scope};
+use futures::{StreamExt as _, stream};
 use origin::client::Control;
 use origin::purge::push::{Address, Pushes};
-use origin::purge::{Batch, PurgePage, PurgePoll};
+use origin::purge::{Batch, PurgePage, PurgePoll, PurgeRequest};
+use tokio::sync::{oneshot, watch};
 
 use crate::metrics::Tally;
 use crate::state::State;
@@ -27,6 +29,18 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Pause after a failure: from the first to the longest.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Purges of functions that wait to be sent, and that are under way at once.
+const WAITING: usize = 256;
+const UNDER_WAY: usize = 16;
+/// How long this PoP may take to do what is durable.
+const OWN_TIME: Duration = Duration::from_secs(5);
+
+/// A purge that a function of this PoP wants.
+struct Order {
+    request: PurgeRequest,
+    done: oneshot::Sender<Result<(), String>>,
+}
 
 /// How a PoP stands to the purge log.
 pub(crate) struct Standing {
@@ -44,6 +58,10 @@ pub(crate) struct Standing {
     pub(crate) polls: Tally<&'static str>,
     /// Messages over NATS, by what came of them.
     pub(crate) pushes: Tally<&'static str>,
+    /// Where functions' own purges go. Set once the log is followed.
+    orders: OnceLock<tokio::sync::mpsc::Sender<Order>>,
+    /// Number of the last purge that is in force.
+    number: watch::Sender<u64>,
 }
 
 impl Standing {
@@ -58,11 +76,25 @@ impl Standing {
             applied: Tally::default(),
             polls: Tally::default(),
             pushes: Tally::default(),
+            orders: OnceLock::new(),
+            number: watch::Sender::new(cache.purged()),
         }
     }
 
     pub(crate) fn is_fenced(&self) -> bool {
         self.fenced.load(Ordering::Relaxed)
+    }
+
+    /// Has the origin purge something, in all PoPs. It is durable when this is done, and in force here.
+    ///
+    /// # Errors
+    /// Why it may be neither, for the function's author. To purge again is harmless.
+    pub(crate) async fn order(&self, request: PurgeRequest) -> Result<(), String> {
+        const BUSY: &str = "too many purges wait in this PoP; try again";
+        let (done, answered) = oneshot::channel();
+        let orders = self.orders.get().ok_or("this PoP has just started; try again")?;
+        orders.try_send(Order { request, done }).map_err(|_| BUSY.to_owned())?;
+        answered.await.unwrap_or_else(|_| Err("the PoP is ending".to_owned()))
     }
 
     /// Time since this PoP last had every purge; since its start when it never had.
@@ -85,7 +117,31 @@ pub(crate) async fn follow(
             listen(&state, nats, token).await;
         }
     };
-    tokio::join!(poll(&state, &control, fence, first), watch(&state, fence), listening);
+    let (orders, ordered) = tokio::sync::mpsc::channel(WAITING);
+    let _ = state.purges.orders.set(orders);
+    let obeying = obey(&state, &control, ordered);
+    tokio::join!(poll(&state, &control, fence, first), keep_watch(&state, fence), listening, obeying);
+}
+
+/// Sends what functions purge.
+async fn obey(state: &State, control: &Control, mut ordered: tokio::sync::mpsc::Receiver<Order>) {
+    let orders = stream::poll_fn(move |cx| ordered.poll_recv(cx));
+    let sent = orders.for_each_concurrent(UNDER_WAY, async |Order { request, done }| {
+        // Who asked may have left: the purge is meant all the same.
+        let _ = done.send(purge(state, control, &request).await);
+    });
+    sent.await;
+}
+
+async fn purge(state: &State, control: &Control, request: &PurgeRequest) -> Result<(), String> {
+    let receipt = control.purge(request).await.map_err(|error| {
+        tracing::warn!(pop = %state.name, %error, "a function's purge was not accepted");
+        error.to_string()
+    })?;
+    let mut number = state.purges.number.subscribe();
+    let here = number.wait_for(|number| *number >= receipt.number);
+    let here = tokio::time::timeout(OWN_TIME, here).await.is_ok();
+    here.then_some(()).ok_or_else(|| "it is durable, but this PoP has not done it in time".to_owned())
 }
 
 /// Puts in force what origins publish, unless something before it is missing: the next poll brings that.
@@ -105,7 +161,7 @@ async fn listen(state: &State, nats: &Address, token: &str) {
 }
 
 /// Fences the cache when the log was out of reach for too long.
-async fn watch(state: &State, fence: Duration) {
+async fn keep_watch(state: &State, fence: Duration) {
     loop {
         let lag = state.purges.lag(state.millis());
         if lag >= fence && !state.purges.is_fenced() {
@@ -197,6 +253,7 @@ fn apply_batch(state: &State, batch: &Batch) {
 fn enforce(state: &State, purge: &Purge, kind: &'static str) {
     if purge.number > state.cache.purged() {
         state.cache.purge(purge);
+        state.purges.number.send_replace(purge.number);
         let mode = if purge.mode == Mode::Hard { "hard" } else { "soft" };
         state.purges.applied.add((kind, mode), 1);
     }
@@ -209,6 +266,14 @@ fn in_cache(scope: &origin::purge::Scope) -> Scope {
         Logged::Prefix(prefix) => Scope::Prefix(prefix.clone()),
         Logged::Host(host) => Scope::Host(host.clone()),
         Logged::Tag(tag) => Scope::Tag(tag.clone()),
+        Logged::Front { function, part } => Scope::Own(
+            function.as_str().to_owned(),
+            match part {
+                origin::purge::Part::Prefix(prefix) => Part::Prefix(prefix.clone()),
+                origin::purge::Part::Tag(tag) => Part::Tag(tag.clone()),
+                origin::purge::Part::Everything => Part::Everything,
+            },
+        ),
         Logged::Everything => Scope::Everything,
     }
 }

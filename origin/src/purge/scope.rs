@@ -4,6 +4,8 @@ use http::Uri;
 use http::uri::{Authority, Scheme};
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::FunctionName;
+
 /// Longest URL or prefix, in bytes: as long as a request's may be.
 pub const MAX_URL_BYTES: usize = 8192;
 
@@ -25,6 +27,25 @@ pub enum Scope {
     /// All of one host, with its port unless that is the default: `example.com`.
     Host(String),
     /// All that carry this tag in `Cache-Tag` or `Surrogate-Key`.
+    Tag(String),
+    /// Of what caches in front of a function have, a part.
+    Front {
+        /// The function's name.
+        function: FunctionName,
+        /// Which part.
+        part: Part,
+    },
+    /// All.
+    Everything,
+}
+
+/// A part of what caches in front of a function have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// All whose path begins with this, whatever their host: `/a/`.
+    Prefix(String),
+    /// All that carry this tag.
     Tag(String),
     /// All.
     Everything,
@@ -85,12 +106,7 @@ impl Scope {
         let Some((authority, path)) = rest.split_once('/') else {
             return bad("has no path: write example.com/path/, or purge the host");
         };
-        if path.contains(['?', '#']) {
-            return bad("a prefix ends in the path, it has no '?' and no '#'");
-        }
-        if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return bad("a path has only visible ASCII characters; write others as %XX");
-        }
+        check_path(path).map_err(|why| error("prefix", text, why))?;
         let authority: Authority = match authority.parse() {
             Ok(authority) => authority,
             Err(_) => return bad("does not begin with a host: write example.com/path/"),
@@ -120,15 +136,32 @@ impl Scope {
     /// # Errors
     /// When it is empty, longer than [`MAX_TAG_BYTES`], or has a space, a comma or what is not visible ASCII.
     pub fn tag(text: &str) -> Result<Self, ScopeError> {
-        let bad = |why: &str| Err(error("tag", text, why));
-        match text {
-            "" => bad("is empty"),
-            long if long.len() > MAX_TAG_BYTES => bad(&format!("longer than {MAX_TAG_BYTES} bytes")),
-            sound if sound.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') => {
-                Ok(Self::Tag(sound.to_ascii_lowercase()))
-            }
-            _ => bad("a tag has visible ASCII characters but no comma and no space"),
+        tag(text).map(Self::Tag)
+    }
+
+    /// All of a function whose path begins with this: `/a/`.
+    ///
+    /// # Errors
+    /// When it is longer than [`MAX_URL_BYTES`], does not begin with `/`, or has a query.
+    pub fn front_prefix(function: &FunctionName, text: &str) -> Result<Self, ScopeError> {
+        let bad = |why: &str| Err(error("path prefix", text, why));
+        if text.len() > MAX_URL_BYTES {
+            return bad(&format!("longer than {MAX_URL_BYTES} bytes"));
         }
+        if !text.starts_with('/') {
+            return bad("a path begins with '/': write /path/, without scheme and host");
+        }
+        check_path(text).map_err(|why| error("path prefix", text, why))?;
+        Ok(Self::Front { function: function.clone(), part: Part::Prefix(text.to_owned()) })
+    }
+
+    /// All of a function with a tag.
+    ///
+    /// # Errors
+    /// As [`Scope::tag`].
+    pub fn front_tag(function: &FunctionName, text: &str) -> Result<Self, ScopeError> {
+        let tag = tag(text)?;
+        Ok(Self::Front { function: function.clone(), part: Part::Tag(tag) })
     }
 
     /// Its kind, as metrics and logs have it.
@@ -138,16 +171,36 @@ impl Scope {
             Self::Prefix(_) => "prefix",
             Self::Host(_) => "host",
             Self::Tag(_) => "tag",
+            Self::Front { .. } => "front",
             Self::Everything => "everything",
         }
     }
 
-    /// The URL, prefix, host or tag; empty for everything.
+    /// The URL, prefix, host or tag; empty for everything, also of a function.
     pub fn text(&self) -> &str {
         match self {
             Self::Url(text) | Self::Prefix(text) | Self::Host(text) | Self::Tag(text) => text,
-            Self::Everything => "",
+            Self::Front { part: Part::Prefix(text) | Part::Tag(text), .. } => text,
+            Self::Front { part: Part::Everything, .. } | Self::Everything => "",
         }
+    }
+}
+
+fn check_path(path: &str) -> Result<(), &'static str> {
+    if path.contains(['?', '#']) {
+        return Err("a prefix ends in the path, it has no '?' and no '#'");
+    }
+    let visible = path.bytes().all(|byte| byte.is_ascii_graphic());
+    visible.then_some(()).ok_or("a path has only visible ASCII characters; write others as %XX")
+}
+
+fn tag(text: &str) -> Result<String, ScopeError> {
+    let bad = |why: &str| Err(error("tag", text, why));
+    match text {
+        "" => bad("is empty"),
+        long if long.len() > MAX_TAG_BYTES => bad(&format!("longer than {MAX_TAG_BYTES} bytes")),
+        sound if sound.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') => Ok(sound.to_ascii_lowercase()),
+        _ => bad("a tag has visible ASCII characters but no comma and no space"),
     }
 }
 

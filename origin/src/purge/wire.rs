@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Mode, Scope, ScopeError};
+use super::{Batch, Mode, Part, Scope, ScopeError};
+use crate::bundle::FunctionName;
 
 /// Most purges in one call.
 pub const MAX_SCOPES: usize = 100;
@@ -13,12 +14,15 @@ pub const MAX_SCOPES: usize = 100;
 pub struct PurgeRequest {
     /// URLs: [`Scope::url`].
     pub files: Vec<String>,
-    /// Tags: [`Scope::tag`].
+    /// Tags: [`Scope::tag`], or [`Scope::front_tag`] beside a function.
     pub tags: Vec<String>,
-    /// Prefixes: [`Scope::prefix`].
+    /// Prefixes: [`Scope::prefix`], or [`Scope::front_prefix`] beside a function.
     pub prefixes: Vec<String>,
     /// Hosts: [`Scope::host`].
     pub hosts: Vec<String>,
+    /// With it, what is named is purged only from what caches in front of this function have; its prefixes are paths then,
+    /// and files and hosts are not to be named.
+    pub function: Option<FunctionName>,
     /// All that there is. Nothing else may be named beside it.
     pub purge_everything: bool,
     /// Whether what is purged becomes stale; otherwise it is gone.
@@ -33,17 +37,30 @@ impl PurgeRequest {
     /// # Errors
     /// Names the argument that is wrong: as `field` calls the fields of this struct.
     pub fn scopes(&self, field: impl Fn(&'static str) -> &'static str) -> Result<Vec<Scope>, String> {
-        type Read = fn(&str) -> Result<Scope, ScopeError>;
-        let lists: [(&'static str, &[String], Read); 4] = [
-            ("files", &self.files, Scope::url),
-            ("tags", &self.tags, Scope::tag),
-            ("prefixes", &self.prefixes, Scope::prefix),
-            ("hosts", &self.hosts, Scope::host),
+        let function = self.function.as_ref();
+        let tag = |text: &str| function.map_or_else(|| Scope::tag(text), |name| Scope::front_tag(name, text));
+        let prefix = |text: &str| function.map_or_else(|| Scope::prefix(text), |name| Scope::front_prefix(name, text));
+        type Read<'a> = &'a dyn Fn(&str) -> Result<Scope, ScopeError>;
+        let lists: [(&'static str, &[String], Read<'_>); 4] = [
+            ("files", &self.files, &Scope::url),
+            ("tags", &self.tags, &tag),
+            ("prefixes", &self.prefixes, &prefix),
+            ("hosts", &self.hosts, &Scope::host),
         ];
+        if function.is_some() && !(self.files.is_empty() && self.hosts.is_empty()) {
+            let [files, tags, prefixes, hosts] = lists.map(|(name, ..)| field(name));
+            let function = field("function");
+            return Err(format!(
+                "beside {function} stand {tags} or {prefixes}, which are paths: not {files}, not {hosts}"
+            ));
+        }
         let named: usize = lists.iter().map(|(_, values, _)| values.len()).sum();
         let everything = field("purge_everything");
         match (self.purge_everything, named) {
-            (true, 0) => return Ok(vec![Scope::Everything]),
+            (true, 0) => {
+                let of = |name: &FunctionName| Scope::Front { function: name.clone(), part: Part::Everything };
+                return Ok(vec![function.map_or(Scope::Everything, of)]);
+            }
             (true, _) => return Err(format!("{everything} stands alone: it covers all that is named beside it")),
             (false, 0) => {
                 let [files, tags, prefixes, hosts] = lists.map(|(name, ..)| field(name));

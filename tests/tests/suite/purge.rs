@@ -1,5 +1,6 @@
 //! Purges: `skerry purge`, the log behind it, and the PoPs that follow it. What they purge comes from a stub that counts.
 
+mod own;
 mod push;
 
 use std::path::Path;

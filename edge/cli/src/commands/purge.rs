@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use origin::api::MAX_WAIT_MS;
+use origin::bundle::FunctionName;
 use origin::client::Control;
 use origin::purge::PurgeRequest;
 use serde::Serialize;
@@ -39,6 +40,9 @@ pub(crate) struct Purge {
     /// Everything of this host: example.com, or example.com:8080
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<String>,
+    /// Only what the caches in front of this function have: its prefixes are paths, /a/
+    #[arg(long, value_name = "FUNCTION")]
+    function: Option<FunctionName>,
     /// Everything there is
     #[arg(long)]
     everything: bool,
@@ -90,6 +94,7 @@ impl Purge {
             tags: self.tags,
             prefixes: self.prefixes,
             hosts: self.hosts,
+            function: self.function,
             purge_everything: self.everything,
             soft: self.soft,
             wait_ms,
@@ -110,6 +115,7 @@ fn flag(field: &'static str) -> &'static str {
         "tags" => "--tag",
         "prefixes" => "--prefix",
         "hosts" => "--host",
+        "function" => "--function",
         "purge_everything" => "--everything",
         other => other,
     }

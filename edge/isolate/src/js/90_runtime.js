@@ -6,7 +6,7 @@
 const { core, primordials } = __bootstrap;
 const { ObjectGetPrototypeOf, PromisePrototype } = primordials;
 const {
-  op_respond, op_respond_text, op_fail, op_wait_until, op_pass_through, op_log, op_call, op_call_async,
+  op_respond, op_respond_text, op_fail, op_wait_until, op_pass_through, op_log, op_call, op_call_async, op_purge,
 } = core.ops;
 const load = (name) => core.loadExtScript(`ext:deno_web/${name}.js`);
 const loadOwn = (name) => core.loadExtScript(`ext:skerry/${name}.js`);
@@ -63,12 +63,36 @@ function onlyFor(maker) {
   if (maker !== MAKER) throw new TypeError("Illegal constructor");
 }
 
-class ExecutionContext {
+// What the cache in front has of this function (https://developers.cloudflare.com/workers/cache/purge/).
+class CacheContext {
   #id;
 
   constructor(maker, id) {
     onlyFor(maker);
     this.#id = id;
+  }
+
+  // Resolves to { success, errors } once the purge is in force in this PoP, and durable for the others.
+  async purge(options) {
+    if (typeof options !== "object" || options === null) {
+      throw new TypeError("ctx.cache.purge() needs { tags, pathPrefixes } or { purgeEverything: true }");
+    }
+    const { tags, pathPrefixes, purgeEverything } = options;
+    return JSON.parse(await op_purge(this.#id, JSON.stringify({ tags, pathPrefixes, purgeEverything })));
+  }
+}
+
+class ExecutionContext {
+  #id;
+  #cache;
+
+  constructor(maker, id) {
+    onlyFor(maker);
+    this.#id = id;
+  }
+
+  get cache() {
+    return this.#cache ??= new CacheContext(MAKER, this.#id);
   }
 
   waitUntil(promise) {

@@ -52,13 +52,17 @@ impl Peer for Rc<Outside> {
                 });
             }
             Favour::Call { invocation, binding, method, argument } => {
-                let request = self.request(invocation);
+                let request = match (binding, method) {
+                    // It counts as one.
+                    ("", "purge") => self.may_fetch(invocation, None),
+                    _ => self.request(invocation).ok_or_else(|| OVER.to_owned()),
+                };
                 let calling =
                     request.map(|it| it.call_async(binding.to_owned(), method.to_owned(), argument.to_owned()));
                 link.serve(exchange, async move {
                     let answer = match calling {
-                        Some(calling) => calling.await,
-                        None => Err(OVER.to_owned()),
+                        Ok(calling) => calling.await,
+                        Err(why) => Err(why),
                     };
                     answering.answer(exchange, &encode(&answer), None::<Body>);
                 });
