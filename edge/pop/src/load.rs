@@ -127,10 +127,10 @@ pub(crate) struct Report<'a> {
 #[derive(Debug, Serialize)]
 struct InFlight {
     now: u64,
-    /// The mean of the last minute; 0 in the first second.
-    stable: f64,
+    /// The mean of the last minute; `null` while nothing is measured, which is not the same as nothing under way.
+    stable: Option<f64>,
     /// The mean of the last six seconds.
-    panic: f64,
+    panic: Option<f64>,
     /// Request-seconds since the start.
     sum_seconds: f64,
 }
@@ -138,7 +138,7 @@ struct InFlight {
 impl<'a> Report<'a> {
     pub(crate) fn new(state: &'a State, ready: bool, cpu: Duration) -> Self {
         let micros = state.micros();
-        let [stable, panic] = state.load.means(micros).map(Option::unwrap_or_default);
+        let [stable, panic] = state.load.means(micros);
         let sum_seconds = Duration::from_micros(state.load.sum(micros)).as_secs_f64();
         Self {
             pop: &state.name,

@@ -577,7 +577,9 @@ pub(crate) const TABLE: &[Row] = &[
         read: |state, samples| {
             let means = state.load.means(state.micros());
             for (window, mean) in ["stable", "panic"].into_iter().zip(means) {
-                samples.put(&[window], mean.unwrap_or_default());
+                if let Some(mean) = mean {
+                    samples.put(&[window], mean);
+                }
             }
         },
     },
