@@ -378,7 +378,7 @@ impl isolate::Capabilities for Request {
             let ordered = caching::purge(&argument, &self.function.name);
             let state = Arc::clone(&self.worker.state);
             return async move {
-                let done = state.purges.order(ordered?).await;
+                let done = state.purges.order(ordered?, state.millis()).await;
                 // As Cloudflare says it: what could not be done is no exception.
                 let errors: Vec<_> =
                     done.err().iter().map(|why| json!({ "code": NOT_PURGED, "message": why })).collect();

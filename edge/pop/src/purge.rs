@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cache::{Mode, Part, Purge, Scope};
 use futures::{StreamExt as _, stream};
+use middleware::rate_limit::Limiter;
 use origin::client::Control;
 use origin::purge::push::{Address, Pushes};
 use origin::purge::{Batch, PurgePage, PurgePoll, PurgeRequest};
@@ -33,6 +34,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Purges of functions that wait to be sent, and that are under way at once.
 const WAITING: usize = 256;
 const UNDER_WAY: usize = 16;
+/// Purges of one function that a PoP accepts within any minute: the log has room for so many, and what it drops takes others'
+/// stored responses with it.
+const MOST_PURGES: u32 = 120;
+const MINUTE: Duration = Duration::from_secs(60);
+/// Functions that are told apart in that.
+const PURGERS: usize = 1000;
 /// How long this PoP may take to do what is durable.
 const OWN_TIME: Duration = Duration::from_secs(5);
 
@@ -60,6 +67,8 @@ pub(crate) struct Standing {
     pub(crate) pushes: Tally<&'static str>,
     /// Where functions' own purges go. Set once the log is followed.
     orders: OnceLock<tokio::sync::mpsc::Sender<Order>>,
+    /// How often functions may.
+    pace: Limiter,
     /// Number of the last purge that is in force.
     number: watch::Sender<u64>,
 }
@@ -77,6 +86,7 @@ impl Standing {
             polls: Tally::default(),
             pushes: Tally::default(),
             orders: OnceLock::new(),
+            pace: Limiter::new(MOST_PURGES, MINUTE, PURGERS),
             number: watch::Sender::new(cache.purged()),
         }
     }
@@ -89,7 +99,17 @@ impl Standing {
     ///
     /// # Errors
     /// Why it may be neither, for the function's author. To purge again is harmless.
-    pub(crate) async fn order(&self, request: PurgeRequest) -> Result<(), String> {
+    pub(crate) async fn order(&self, request: PurgeRequest, now_ms: u64) -> Result<(), String> {
+        if let Some(function) = &request.function {
+            let decision = self.pace.check(function.as_str(), now_ms);
+            if !decision.allowed {
+                let seconds = decision.retry_after.as_secs().max(1);
+                return Err(format!(
+                    "this function has purged {MOST_PURGES} times within a minute on this PoP; try again in {seconds} s, with \
+                     several tags or prefixes in one call"
+                ));
+            }
+        }
         const BUSY: &str = "too many purges wait in this PoP; try again";
         let (done, answered) = oneshot::channel();
         let orders = self.orders.get().ok_or("this PoP has just started; try again")?;

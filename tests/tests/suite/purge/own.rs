@@ -147,6 +147,16 @@ async fn what_a_function_may_not_purge_is_named_and_what_an_operator_purges_of_i
         }
     }
     assert_eq!(fleet.pages("lhr", "one").await, before);
+    // The log is everybody's: one function cannot fill it.
+    for _ in 0..3 {
+        let many = fleet.purge("lhr", "cell", json!({ "tags": ["absent"], "times": 45 })).await;
+        if many["success"] == false {
+            let said = many["errors"][0]["message"].as_str().unwrap();
+            assert!(said.contains("120 times within a minute"), "{said}");
+        }
+    }
+    assert_eq!(fleet.purge("lhr", "cell", json!({ "tags": ["absent"] })).await["success"], false);
+    assert_eq!(fleet.purge("lhr", "one", json!({ "tags": ["absent"] })).await["success"], true);
     let other = fleet.pages("lhr", "other").await;
     let refused = fleet.fleet.fails(&["purge", "--function", "one", "https://h/a"]);
     assert!(refused.contains("--function") && refused.contains("not URL"), "{refused}");
