@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use cache::{Body, BoxError, Cache, Clock, Config, FailureKind, OriginBody, OriginFailure, Outcome, fetch};
 use futures::channel::mpsc;
+use futures::future::{Either, ready};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Frame;
@@ -90,7 +91,7 @@ impl World {
         asked.last().and_then(|parts| parts.headers.get(name)).map(|value| value.to_str().unwrap().to_owned())
     }
 
-    /// Runs a request; the origin answers with what the closure gives.
+    /// Runs a request; the origin answers with what the closure gives, once.
     pub(crate) async fn run<F>(
         &self,
         request: Request<()>,
@@ -103,7 +104,10 @@ impl World {
         let mut origin = Some(origin);
         let recorded = move |parts: Parts| {
             asked.lock().unwrap().push(parts.clone());
-            origin.take().expect("the origin is asked once")(parts)
+            match origin.take() {
+                Some(origin) => Either::Left(origin(parts)),
+                None => Either::Right(ready(Err(OriginFailure::new(FailureKind::Unreachable, "it has said all")))),
+            }
         };
         fetch(&self.cache, request.into_parts().0, recorded).await
     }
