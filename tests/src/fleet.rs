@@ -80,7 +80,8 @@ impl Fleet {
             command.arg("--no-distance");
         }
         // The suite holds for functions in cells, too, but for what it says of lost workers.
-        if let Some(isolation) = std::env::var_os("SUITE_ISOLATION") {
+        let own = options.more.iter().any(|argument| argument == "--isolation");
+        if let Some(isolation) = std::env::var_os("SUITE_ISOLATION").filter(|_| !own) {
             command.arg("--isolation").arg(isolation);
         }
         // Functions are not to notice where a PoP stands.
