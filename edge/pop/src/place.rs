@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use cache::{FailureKind, OriginFailure};
 use capacity::fallback::{self, BROKE, Choice, Fallback, Place, Pop, Progress, Standing, Waiting, Why};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderValue, Response};
 use http_body::Body as _;
 use isolate::Body;
 use isolate::limits::{Limit, Limits};
@@ -206,7 +206,7 @@ pub(crate) async fn elsewhere(
         tracing::info!(%pop, function = %label, code, "a function needs more than the edge gives: it goes to the region");
     }
     let head = head.filter(|_| !had_body)?.clone();
-    let progress = Progress::Started { idempotent: is_idempotent(&head.method) };
+    let progress = Progress::Started { idempotent: head.method.is_idempotent() };
     let choice = state.fallback.retry(&function.standing.load(), &mut placing.pop.borrow_mut(), progress, now);
     if choice.place != Place::Region {
         return None;
@@ -302,7 +302,7 @@ async fn ask(
             Err(RegionFailed { why: told, begun }) => {
                 placing.region_fared(state, false);
                 let told = format!("{}: {told}", node.name);
-                let may_again = || is_idempotent(&head.method) && placing.may_retry(state);
+                let may_again = || head.method.is_idempotent() && placing.may_retry(state);
                 // A body that has begun is gone.
                 match lent.back() {
                     Some(whole) if !begun || (whole.is_end_stream() && may_again()) => body = whole,
@@ -352,11 +352,6 @@ fn note(worker: &Worker, capabilities: &Request, choice: Choice) {
 
 fn is_need(limit: Limit) -> bool {
     NEEDS.contains(&limit) || limit == Limit::Wasm
-}
-
-/// RFC 9110 section 9.2.2.
-fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
 }
 
 /// What a region node says of an invocation that it had.

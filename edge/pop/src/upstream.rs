@@ -220,9 +220,7 @@ impl Upstream {
                 tier::Answer::Unable => ("unable", failure(FailureKind::Unreachable, "a shield cannot serve now")),
             },
             // Who has got it may have passed it on before he was lost.
-            Err(failure) if retry::unsent(&failure) || (empty && retry::is_idempotent(&again.method)) => {
-                ("failed", failure)
-            }
+            Err(failure) if retry::unsent(&failure) || (empty && again.method.is_idempotent()) => ("failed", failure),
             Err(failure) => return Err(failure),
         };
         // A body that has begun is gone.

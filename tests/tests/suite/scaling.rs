@@ -120,6 +120,18 @@ async fn a_schedule_brings_a_process_before_anybody_asks_and_a_silent_one_holds_
     eventually("the count is held", async || held()).await;
     assert_eq!(processes(&fleet).len(), 2);
     fleet.signal("lhr-2", Signal::CONT);
+    // One that somebody ends does not hold the count for ever: the schedule has another started.
+    let ended = fleet.pid("lhr-2").unwrap();
+    fleet.signal("lhr-2", Signal::TERM);
+    let pid = || {
+        fleet.current()["pops"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|pop| pop["name"] == "lhr-2")
+            .map(|pop| pop["pid"].clone())
+    };
+    eventually("another runs in its place", async || pid().is_some_and(|pid| pid.is_u64() && pid != ended)).await;
 }
 
 #[tokio::test]

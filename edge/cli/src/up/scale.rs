@@ -212,6 +212,7 @@ impl Scaler {
         loop {
             ticks.tick().await;
             let now = now();
+            self.forget(lives, &mut seen);
             let measured = self.measure(lives, &mut seen, now).await;
             let current = 1 + u32::try_from(lives.iter().flatten().count()).unwrap_or(u32::MAX);
             windows.record(now, measured.in_flight);
@@ -327,6 +328,16 @@ impl Scaler {
             }
         }
         failed
+    }
+
+    /// A spare that somebody has ended is not there any more: whether there is to be one is decided anew.
+    fn forget(&self, lives: &mut [Option<Life>], seen: &mut [Option<Seen>]) {
+        for (spare, life) in self.spares.iter().zip(lives) {
+            if life.as_ref().is_some_and(|life| life.task.is_finished()) {
+                (*life, seen[spare.place]) = (None, None);
+                self.change_fleet(|fleet| fleet.pops.retain(|pop| pop.name != spare.node.name));
+            }
+        }
     }
 
     /// Ends so many, the latest first. They finish what they have.

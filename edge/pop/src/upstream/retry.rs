@@ -8,7 +8,6 @@ use std::error::Error;
 use std::time::Duration;
 
 use cache::{FailureKind, OriginFailure};
-use http::Method;
 use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Empty};
@@ -24,11 +23,6 @@ struct NoConnection(String);
 /// Whether nothing of the request that failed so was sent.
 pub(super) fn unsent(failure: &OriginFailure) -> bool {
     matches!(failure.kind, FailureKind::Withheld | FailureKind::Busy) || failure.cause().is::<NoConnection>()
-}
-
-/// Whether a request may be acted on twice (RFC 9110 section 9.2.2).
-pub(super) fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
 }
 
 /// Why a request may be sent again of which not a byte has reached anybody.
@@ -78,7 +72,7 @@ impl Failed {
 
 /// Head and body of a request to be sent once more, if it is one that may be.
 pub(super) fn copy(head: &Parts, body: &isolate::Body) -> Option<(Parts, isolate::Body)> {
-    (is_idempotent(&head.method) && body.is_end_stream()).then(|| (head.clone(), no_body()))
+    (head.method.is_idempotent() && body.is_end_stream()).then(|| (head.clone(), no_body()))
 }
 
 /// The body of a request that has none.
